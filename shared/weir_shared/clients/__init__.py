@@ -1,0 +1,1 @@
+"""How one service asks another, on its caller's behalf."""

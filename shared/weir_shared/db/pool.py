@@ -1,0 +1,135 @@
+"""Units of work on Postgres. The only importer of asyncpg.
+
+A tenant's unit runs as the role `weir_app` under row-level security, and every statement names the tenant
+besides. Work that crosses tenants by design runs as the owner of the tables, in functions that say `any`.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import msgspec
+from asyncpg import Record
+
+from weir_shared.errors import Unavailable
+from weir_shared.ids import parse_uuid
+
+__all__ = ["Connection", "Database", "ForeignKeyViolation", "Record", "UniqueViolation", "open_database"]
+
+Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy  # type: ignore[type-arg]
+UniqueViolation = asyncpg.UniqueViolationError
+ForeignKeyViolation = asyncpg.ForeignKeyViolationError
+
+ACQUIRE_SECONDS = 5
+# asyncpg needs up to twice this in a black hole: the statement, then its cancellation.
+STATEMENT_SECONDS = 10
+
+# An escaped NUL, and not the text `\\u0000` whose backslash is itself escaped.
+_ESCAPED_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
+
+_UNREACHABLE = (
+    OSError,
+    asyncio.TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.ConnectionDoesNotExistError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.AdminShutdownError,
+)
+
+
+class DatabaseUnavailable(Unavailable):
+    code = "database_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("The database cannot be reached; try again shortly", headers={"Retry-After": "2"})
+
+
+class Database:
+    """A pool of connections, handed out one unit of work at a time."""
+
+    def __init__(self, pool: "asyncpg.Pool[Record]") -> None:
+        self._pool = pool
+
+    @asynccontextmanager
+    async def tenant(self, tenant_id: str) -> AsyncIterator[Connection]:
+        """A transaction that sees one tenant only. Committed when the block ends, undone when it raises."""
+        if parse_uuid(tenant_id) != tenant_id:
+            raise ValueError("a tenant id is a canonical UUID")
+        # One round trip; the simple protocol takes no parameters, hence the check above.
+        begin = f"begin; set local role weir_app; set local app.tenant_id = '{tenant_id}'"
+        async with self._unit(begin) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def any_tenant(self) -> AsyncIterator[Connection]:
+        """A transaction across tenants, for claims, sweeps and credentials."""
+        async with self._unit("begin") as connection:
+            yield connection
+
+    async def ping(self) -> None:
+        async with self.any_tenant() as connection:
+            await connection.execute("select 1")
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def _unit(self, begin: str) -> AsyncIterator[Connection]:
+        try:
+            connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
+        except _UNREACHABLE:
+            raise DatabaseUnavailable from None
+        try:
+            await connection.execute(begin)
+            try:
+                yield connection
+            except BaseException:
+                if not connection.is_closed():
+                    await connection.execute("rollback")
+                raise
+            await connection.execute("commit")
+        except _UNREACHABLE as fault:
+            raise DatabaseUnavailable from fault
+        finally:
+            await self._pool.release(connection)
+
+
+async def open_database(dsn: str, *, size: int = 10) -> Database:
+    """A database whose jsonb columns are Python values.
+
+    Connections are not reset between units: nothing here leaves state in a session, and the reset costs more
+    than a short read.
+    """
+    pool = await asyncpg.create_pool(
+        dsn,
+        min_size=1,
+        max_size=size,
+        init=_teach_json,
+        reset=_no_reset,
+        command_timeout=STATEMENT_SECONDS,
+        server_settings={"application_name": "weir"},
+    )
+    return Database(pool)
+
+
+async def _teach_json(connection: asyncpg.Connection) -> None:  # type: ignore[type-arg]
+    await connection.set_type_codec(
+        "jsonb",
+        encoder=lambda value: b"\x01" + _encode_json(value),
+        decoder=lambda content: msgspec.json.decode(content[1:]),
+        schema="pg_catalog",
+        format="binary",
+    )
+
+
+def _encode_json(value: Any) -> bytes:
+    # jsonb refuses the NUL character, which text of a model or a tool may hold.
+    return _ESCAPED_NUL.sub(rb"\1", msgspec.json.encode(value))
+
+
+async def _no_reset(_: Any) -> None:
+    """Nothing to undo."""

@@ -1,0 +1,241 @@
+"""Every setting of the platform, read once from `WEIR_…` variables and passed down.
+
+The text under a field is its documentation: `docs/reference/settings.md` is generated from it
+(`weir settings`), and a test keeps the two equal.
+"""
+
+import ast
+import inspect
+import os
+import re
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from msgspec import NODEFAULT, Struct
+from msgspec.structs import fields
+
+PREFIX = "WEIR_"
+
+
+class SettingError(Exception):
+    """A variable that does not hold what its setting needs; the message names it."""
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """The settings of one process."""
+
+    port: int = 8443
+    """The gateway's port; under `weir up` the other services take free loopback ports."""
+
+    host: str = "127.0.0.1"
+    """The address on which the gateway listens. In local authentication mode whoever reaches it is an admin."""
+
+    data_dir: Path = Path(".weir")
+    """Everything that is kept: database, keys, imports, caches, logs."""
+
+    database_url: str | None = None
+    """An existing Postgres (15 or newer). Unset: `weir up` starts an embedded one."""
+
+    redis_url: str | None = None
+    """An existing Redis or Valkey. Unset: `weir up` starts an embedded one."""
+
+    demo: bool = True
+    """1: the first start adds the sample datasets, the scripted demo model, an agent and a schema; 0: nothing."""
+
+    auth_mode: Literal["local", "external"] = "local"
+    """local: the platform mints sessions with its own key pair. external: it only verifies tokens of your issuer."""
+
+    jwt_keys_dir: Path | None = None
+    """Where the key pair of local mode lies, made on first start. Unset: `keys` in the data directory."""
+
+    jwt_public_key_path: Path | None = None
+    """The Ed25519 public key of external mode: one line of hex, or a PEM file. Required in external mode."""
+
+    local_session_ttl: str = "1h"
+    """How long a local session lives, as a duration such as `90s`, `30m` or `1h30m`."""
+
+    bootstrap_admin_token: str | None = None
+    """A `bb_` token (`bb_` and 64 hex digits) that is admin of the default tenant from the first start on."""
+
+    allow_private_addresses: bool = False
+    """1: models, MCP servers, http sources and S3 endpoints may be on private or loopback addresses. 1 under `weir up`."""
+
+    import_root: Path | None = None
+    """The only directory that `file:` datasets may read. Unset: `imports` in the data directory."""
+
+    aws_endpoint_url: str | None = None
+    """The S3 and SQS endpoint for tests (moto); with the usual `AWS_*` credentials."""
+
+    sql_timeout_seconds: int = 180
+    """The whole budget of one `POST /sql`: start of the runtime, queue, planning and execution."""
+
+    vm_idle_seconds: int = 600
+    """Idle time after which a runtime hibernates."""
+
+    vm_provider: Literal["process", "kubernetes"] = "process"
+    """Where runtimes live: a process on this machine, or a pod."""
+
+    vm_memory_mib: int = 2048
+    """Memory of one runtime in MiB; above it the runtime is killed and the next query brings it back."""
+
+    confirm_timeout_seconds: int = 300
+    """How long a confirmation waits for its answer before it counts as a refusal."""
+
+    refresh_debounce_seconds: float = 2.0
+    """Quiet time after an S3 event before the dataset is refreshed."""
+
+    lake_url: str = "http://127.0.0.1:8444"
+    """Where the context-lake service listens and is found."""
+
+    engine_url: str = "http://127.0.0.1:8445"
+    """Where the agent-engine service listens and is found."""
+
+    demo_model_url: str = "http://127.0.0.1:8446"
+    """Where the scripted demo model listens and is found."""
+
+    lake_host_socket: Path | None = None
+    """The control socket of the process that forks runtimes. Unset: `run/lake-host.sock` in the data directory."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least level that is logged."""
+
+    @property
+    def keys_dir(self) -> Path:
+        return self.jwt_keys_dir or self.data_dir / "keys"
+
+    @property
+    def imports(self) -> Path:
+        return self.import_root or self.data_dir / "imports"
+
+    @property
+    def host_socket(self) -> Path:
+        return self.lake_host_socket or self.data_dir / "run" / "lake-host.sock"
+
+    @property
+    def session_seconds(self) -> int:
+        return duration_seconds(self.local_session_ttl)
+
+
+class SettingDoc(Struct, frozen=True, kw_only=True):
+    """One row of the settings page."""
+
+    variable: str
+    default: str
+    meaning: str
+
+
+def read_settings(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """The settings that the environment gives; an empty variable counts as unset.
+
+    Raises SettingError, which names the variable and what it should hold.
+    """
+    source = os.environ if environment is None else environment
+    hints = get_type_hints(Settings)
+    values: dict[str, Any] = {}
+    for field in fields(Settings):
+        text = source.get(PREFIX + field.name.upper(), "").strip()
+        if text:
+            values[field.name] = _parse(PREFIX + field.name.upper(), text, hints[field.name])
+    settings = Settings(**(values | overrides))
+    _check(settings)
+    return settings
+
+
+def document_settings() -> list[SettingDoc]:
+    """Variable, default and meaning of every setting, in the order of their declaration."""
+    meanings = _meanings()
+    return [
+        SettingDoc(
+            variable=PREFIX + field.name.upper(),
+            default=_shown_default(None if field.default is NODEFAULT else field.default),
+            meaning=meanings[field.name],
+        )
+        for field in fields(Settings)
+    ]
+
+
+def duration_seconds(text: str) -> int:
+    """Seconds of a duration such as `90s`, `30m` or `1h30m`. Raises ValueError."""
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
+    if not found or not any(found.groups()):
+        raise ValueError(f"'{text}' is not a duration")
+    hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return hours * 3600 + minutes * 60 + seconds
+
+
+def _check(settings: Settings) -> None:
+    if not 1 <= settings.port <= 65535:
+        raise SettingError("WEIR_PORT must be between 1 and 65535")
+    for name in ("sql_timeout_seconds", "vm_idle_seconds", "confirm_timeout_seconds", "vm_memory_mib"):
+        if getattr(settings, name) <= 0:
+            raise SettingError(f"{PREFIX}{name.upper()} must be greater than 0")
+    try:
+        positive = settings.session_seconds > 0
+    except ValueError:
+        positive = False
+    if not positive:
+        raise SettingError("WEIR_LOCAL_SESSION_TTL must be a duration such as 30m or 1h30m")
+    token = settings.bootstrap_admin_token
+    if token is not None and not re.fullmatch(r"bb_[0-9a-f]{64}", token):
+        raise SettingError("WEIR_BOOTSTRAP_ADMIN_TOKEN must be bb_ followed by 64 lower-case hex digits")
+    if settings.auth_mode == "external" and settings.jwt_public_key_path is None:
+        raise SettingError("WEIR_AUTH_MODE=external needs WEIR_JWT_PUBLIC_KEY_PATH")
+
+
+def _parse(variable: str, text: str, kind: Any) -> Any:
+    if get_origin(kind) is Literal:
+        if text not in get_args(kind):
+            raise SettingError(f"{variable} must be one of {', '.join(get_args(kind))}; it is '{text}'")
+        return text
+    wanted = next((part for part in get_args(kind) if part is not type(None)), kind)
+    wish, parse = _PARSERS[wanted]
+    try:
+        return parse(text)
+    except (ValueError, KeyError):
+        raise SettingError(f"{variable} must be {wish}; it is '{text}'") from None
+
+
+_SWITCH = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+}
+_PARSERS: dict[Any, tuple[str, Callable[[str], Any]]] = {
+    str: ("a text", str),
+    int: ("a whole number", int),
+    float: ("a number", float),
+    bool: ("1 or 0", lambda text: _SWITCH[text.lower()]),
+    Path: ("a path", lambda text: Path(text).expanduser()),
+}
+
+
+def _meanings() -> dict[str, str]:
+    """The literal that stands under each field, found by the field's name."""
+    [body] = [
+        node.body for node in ast.parse(inspect.getsource(Settings)).body if isinstance(node, ast.ClassDef)
+    ]
+    found: dict[str, str] = {}
+    for field, text in pairwise(body):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(text, ast.Expr)
+            and isinstance(text.value, ast.Constant)
+        ):
+            found[field.target.id] = str(text.value.value)
+    return found
+
+
+def _shown_default(value: Any) -> str:
+    if value is None:
+        return "unset"
+    if isinstance(value, bool):
+        return str(int(value))
+    return str(value)

@@ -1,0 +1,1 @@
+"""What the platform tells its operator: logs without secrets, metrics without tenants."""

@@ -1,0 +1,1 @@
+"""What every HTTP service of the platform shares: how it is assembled, answers errors and is served."""

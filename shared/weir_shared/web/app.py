@@ -1,0 +1,62 @@
+"""How a service is assembled, so that all of them answer, guard, measure and document alike."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from litestar import Litestar, Router
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.middleware import DefineMiddleware
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.types import ControllerRouterHandler
+
+from weir_shared.auth.guards import open_to_all, provide_principal, refuse_unguarded_routes
+from weir_shared.auth.middleware import TicketMiddleware
+from weir_shared.auth.tickets import TicketInspector
+from weir_shared.telemetry.middleware import RequestTelemetry
+from weir_shared.web.errors import Renderer, error_handler
+from weir_shared.web.internal import metrics_route
+
+MAX_BODY_BYTES = 1024 * 1024
+
+
+def create_service(
+    *,
+    service: str,
+    title: str,
+    routes: Sequence[ControllerRouterHandler],
+    render_error: Renderer,
+    lifespan: Sequence[Callable[[Litestar], Any]] = (),
+    inspector: TicketInspector | None = None,
+    state: dict[str, Any] | None = None,
+    dependencies: dict[str, Provide] | None = None,
+    version: str = "0.1.0",
+) -> Litestar:
+    """A service whose routes are guarded, measured and documented.
+
+    `inspector` makes it a room behind the gateway: only its own documents are then served without a ticket.
+    Raises UnguardedRoute when a route declares no guard.
+    """
+    ticketed = [DefineMiddleware(TicketMiddleware, inspector=inspector)] if inspector else []
+    app = Litestar(
+        route_handlers=[Router("/", route_handlers=list(routes), middleware=ticketed), metrics_route],
+        dependencies={"principal": Provide(provide_principal), **(dependencies or {})},
+        exception_handlers={Exception: error_handler(render_error)},
+        lifespan=list(lifespan),
+        request_max_body_size=MAX_BODY_BYTES,
+        openapi_config=OpenAPIConfig(
+            title=title,
+            version=version,
+            path="/schema",
+            render_plugins=[JsonRenderPlugin()],
+            openapi_router=Router(
+                "/schema", route_handlers=[], guards=[open_to_all], include_in_schema=False
+            ),
+        ),
+        state=State(state or {}),
+        logging_config=None,
+    )
+    # Around Litestar, not within it: its own 404 and 405 never reach its middleware.
+    app.asgi_handler = RequestTelemetry(app.asgi_handler, service)
+    return refuse_unguarded_routes(app)

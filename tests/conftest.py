@@ -1,0 +1,59 @@
+"""The servers that tests use: a Postgres and a Valkey of their own, never ones that happen to run."""
+
+import os
+import uuid
+from collections.abc import AsyncIterator, Iterator
+
+import asyncpg
+import pytest
+
+from weir_shared.db.migrate import migrate
+from weir_shared.db.pool import Database, open_database
+from weir_shared.queue.doorbell import Doorbell, open_doorbell
+
+
+@pytest.fixture(scope="session")
+def postgres_dsn() -> Iterator[str]:
+    """A Postgres whose databases the tests make and drop."""
+    yield os.environ["WEIR_TEST_DATABASE_URL"]
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    yield os.environ["WEIR_TEST_REDIS_URL"]
+
+
+@pytest.fixture(scope="session")
+async def dsn(postgres_dsn: str) -> AsyncIterator[str]:
+    """A migrated database of this run."""
+    name = f"weir_{uuid.uuid4().hex[:12]}"
+    admin = await asyncpg.connect(postgres_dsn)
+    await admin.execute(f'create database "{name}"')
+    base, _, _ = postgres_dsn.rpartition("/")
+    await migrate(f"{base}/{name}")
+    yield f"{base}/{name}"
+    await admin.execute(f'drop database "{name}" with (force)')
+    await admin.close()
+
+
+@pytest.fixture(scope="session")
+async def database(dsn: str) -> AsyncIterator[Database]:
+    opened = await open_database(dsn)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture(scope="session")
+async def doorbell(redis_url: str) -> AsyncIterator[Doorbell]:
+    opened = await open_doorbell(redis_url)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def tenant_id(database: Database) -> str:
+    """A fresh tenant."""
+    tenant_id = str(uuid.uuid4())
+    async with database.any_tenant() as connection:
+        await connection.execute("insert into tenants (id) values ($1)", tenant_id)
+    return tenant_id
