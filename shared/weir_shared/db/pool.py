@@ -99,7 +99,7 @@ class Database:
 
 
 async def open_database(dsn: str, *, size: int = 10) -> Database:
-    """A database whose jsonb columns are Python values.
+    """A database whose jsonb columns are Python values and whose uuids are texts.
 
     Connections are not reset between units: nothing here leaves state in a session, and the reset costs more
     than a short read.
@@ -108,7 +108,7 @@ async def open_database(dsn: str, *, size: int = 10) -> Database:
         dsn,
         min_size=1,
         max_size=size,
-        init=_teach_json,
+        init=_teach_types,
         reset=_no_reset,
         command_timeout=STATEMENT_SECONDS,
         server_settings={"application_name": "weir"},
@@ -116,7 +116,7 @@ async def open_database(dsn: str, *, size: int = 10) -> Database:
     return Database(pool)
 
 
-async def _teach_json(connection: asyncpg.Connection) -> None:  # type: ignore[type-arg]
+async def _teach_types(connection: asyncpg.Connection) -> None:  # type: ignore[type-arg]
     await connection.set_type_codec(
         "jsonb",
         encoder=lambda value: b"\x01" + _encode_json(value),
@@ -124,6 +124,8 @@ async def _teach_json(connection: asyncpg.Connection) -> None:  # type: ignore[t
         schema="pg_catalog",
         format="binary",
     )
+    # Ids are texts everywhere: in paths, bodies, tickets and statements.
+    await connection.set_type_codec("uuid", encoder=str, decoder=str, schema="pg_catalog", format="text")
 
 
 def _encode_json(value: Any) -> bytes:
