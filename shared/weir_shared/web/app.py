@@ -32,6 +32,8 @@ def create_service(
     state: dict[str, Any] | None = None,
     dependencies: dict[str, Provide] | None = None,
     version: str = "0.1.0",
+    schema_path: str = "/schema",
+    own_metrics: bool = True,
 ) -> Litestar:
     """A service whose routes are guarded, measured and documented.
 
@@ -39,8 +41,9 @@ def create_service(
     Raises UnguardedRoute when a route declares no guard.
     """
     ticketed = [DefineMiddleware(TicketMiddleware, inspector=inspector)] if inspector else []
+    operators = [metrics_route] if own_metrics else []
     app = Litestar(
-        route_handlers=[Router("/", route_handlers=list(routes), middleware=ticketed), metrics_route],
+        route_handlers=[Router("/", route_handlers=list(routes), middleware=ticketed), *operators],
         dependencies={"principal": Provide(provide_principal), **(dependencies or {})},
         exception_handlers={Exception: error_handler(render_error)},
         lifespan=list(lifespan),
@@ -48,7 +51,7 @@ def create_service(
         openapi_config=OpenAPIConfig(
             title=title,
             version=version,
-            path="/schema",
+            path=schema_path,
             render_plugins=[JsonRenderPlugin()],
             openapi_router=Router(
                 "/schema", route_handlers=[], guards=[open_to_all], include_in_schema=False
@@ -60,3 +63,12 @@ def create_service(
     # Around Litestar, not within it: its own 404 and 405 never reach its middleware.
     app.asgi_handler = RequestTelemetry(app.asgi_handler, service)
     return refuse_unguarded_routes(app)
+
+
+def from_state(name: str) -> Provide:
+    """A dependency that the service's lifespan has put into its state under that name."""
+
+    async def provide(state: State) -> Any:
+        return state[name]
+
+    return Provide(provide)
