@@ -25,7 +25,6 @@ from weir_shared.auth.tickets import TicketOffice
 from weir_shared.db.pool import open_database
 from weir_shared.queue.doorbell import open_doorbell
 from weir_shared.settings import SettingError, Settings
-from weir_shared.telemetry.middleware import RequestTelemetry
 from weir_shared.web.app import create_service, from_state
 from weir_shared.web.errors import render_engine_error
 
@@ -45,6 +44,7 @@ def create_app(settings: Settings) -> Litestar:
     if settings.database_url is None or settings.redis_url is None:
         raise SettingError("The gateway needs WEIR_DATABASE_URL and WEIR_REDIS_URL; `weir up` sets both")
     local = settings.auth_mode == "local"
+    rooms = plan_rooms(settings.lake_url, settings.engine_url, settings.sql_timeout_seconds)
     app = create_service(
         service="gateway",
         title="Weir",
@@ -59,9 +59,8 @@ def create_app(settings: Settings) -> Litestar:
         dependencies={name: from_state(name) for name in PARTS},
         schema_path="/schema/gateway",
         own_metrics=False,
+        front=lambda app: Switch(app, rooms),
     )
-    rooms = plan_rooms(settings.lake_url, settings.engine_url, settings.sql_timeout_seconds)
-    app.asgi_handler = RequestTelemetry(Switch(app, rooms), "gateway")
     if local and settings.host not in LOOPBACK:
         log.warning(
             "local authentication on a public address: whoever reaches it is an admin", host=settings.host

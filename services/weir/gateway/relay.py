@@ -132,9 +132,9 @@ class Relay:
     async def _hand_on(self, room: Room, path: str, scope: ASGIScope, receive: Any, send: Any) -> None:
         principal = await self._recognise(room, path, scope)
         scope.setdefault("state", {})["principal"] = principal
-        body, rest = await _request_body(scope, receive)
+        body, rest, received = await _request_body(scope, receive)
         exchange = asyncio.create_task(self._exchange(room, path, scope, principal, body, send))
-        caller = asyncio.create_task(_follow_caller(receive, rest))
+        caller = asyncio.create_task(_follow_caller(receive, rest, received))
         try:
             await asyncio.wait({exchange, caller}, return_when=asyncio.FIRST_COMPLETED)
             if exchange.done():
@@ -197,17 +197,20 @@ Body = bytes | AsyncIterator[bytes] | None
 Rest = asyncio.Queue[bytes | WeirError | None]
 
 
-async def _request_body(scope: ASGIScope, receive: Any) -> tuple[Body, Rest | None]:
-    """A body of one piece as bytes (nearly every one); a longer one as a stream fed by a queue of its rest."""
+async def _request_body(scope: ASGIScope, receive: Any) -> tuple[Body, Rest | None, int]:
+    """A body of one piece as bytes (nearly every one); a longer one as a stream fed by a queue of its rest.
+
+    Third comes how many bytes have been received.
+    """
     length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
     if length.isdigit() and int(length) > MAX_BODY_BYTES:
         raise _TooLarge
     first = await receive()
     content = first.get("body", b"")
     if not first.get("more_body", False):
-        return content or None, None
+        return content or None, None, len(content)
     rest: Rest = asyncio.Queue(maxsize=QUEUED_CHUNKS)
-    return _joined(content, rest), rest
+    return _joined(content, rest), rest, len(content)
 
 
 async def _joined(first: bytes, rest: Rest) -> AsyncIterator[bytes]:
@@ -218,9 +221,8 @@ async def _joined(first: bytes, rest: Rest) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def _follow_caller(receive: Any, rest: Rest | None) -> None:
+async def _follow_caller(receive: Any, rest: Rest | None, size: int) -> None:
     """Feeds what is left of the body, then waits; ends when the caller is gone."""
-    size = 0
     while (message := await receive())["type"] != "http.disconnect":
         chunk = message.get("body", b"")
         size += len(chunk)

@@ -9,7 +9,7 @@ from litestar.di import Provide
 from litestar.middleware import DefineMiddleware
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.types import ControllerRouterHandler
+from litestar.types import ASGIApp, ControllerRouterHandler
 
 from weir_shared.auth.guards import open_to_all, provide_principal, refuse_unguarded_routes
 from weir_shared.auth.middleware import TicketMiddleware
@@ -34,10 +34,12 @@ def create_service(
     version: str = "0.1.0",
     schema_path: str = "/schema",
     own_metrics: bool = True,
+    front: Callable[[Litestar], ASGIApp] | None = None,
 ) -> Litestar:
     """A service whose routes are guarded, measured and documented.
 
     `inspector` makes it a room behind the gateway: only its own documents are then served without a ticket.
+    `front` is what stands before its routes and may answer in their place.
     Raises UnguardedRoute when a route declares no guard.
     """
     ticketed = [DefineMiddleware(TicketMiddleware, inspector=inspector)] if inspector else []
@@ -54,14 +56,14 @@ def create_service(
             path=schema_path,
             render_plugins=[JsonRenderPlugin()],
             openapi_router=Router(
-                "/schema", route_handlers=[], guards=[open_to_all], include_in_schema=False
+                schema_path, route_handlers=[], guards=[open_to_all], include_in_schema=False
             ),
         ),
         state=State(state or {}),
         logging_config=None,
     )
     # Around Litestar, not within it: its own 404 and 405 never reach its middleware.
-    app.asgi_handler = RequestTelemetry(app.asgi_handler, service)
+    app.asgi_handler = RequestTelemetry(front(app) if front else app.asgi_handler, service)
     return refuse_unguarded_routes(app)
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from litestar import Request, Router, post
+from litestar.di import NamedDependency
 from msgspec import Struct
 
 from weir.gateway.credentials import InvalidCredential, read_credential
@@ -20,7 +21,9 @@ class LocalSession(Struct, frozen=True, kw_only=True):
 
 
 @post("/", status_code=200, guards=[open_to_all])
-async def open_local_session(keys: KeyPair, session_seconds: int) -> LocalSession:
+async def open_local_session(
+    keys: NamedDependency[KeyPair], session_seconds: NamedDependency[int]
+) -> LocalSession:
     """Opens a session that is admin of the default tenant."""
     token, expires_at = mint_session(keys, session_seconds)
     return LocalSession(access_token=token, expires_at=expires_at)
@@ -28,7 +31,7 @@ async def open_local_session(keys: KeyPair, session_seconds: int) -> LocalSessio
 
 @post("/refresh", status_code=200, guards=[open_to_all])
 async def refresh_local_session(
-    request: Request[Any, Any, Any], keys: KeyPair, session_seconds: int
+    request: Request[Any, Any, Any], keys: NamedDependency[KeyPair], session_seconds: NamedDependency[int]
 ) -> LocalSession:
     """Renews a session that has not ended yet, for the same subject and tenant."""
     try:

@@ -3,6 +3,8 @@
 from datetime import datetime
 
 from litestar import Router, delete, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
 from msgspec import Struct
 
 from weir.gateway import tokens
@@ -35,21 +37,28 @@ class Token(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 @post("/")
-async def mint_token(data: NewToken, principal: Principal, database: Database) -> Token:
+async def mint_token(
+    data: JSONBody[NewToken], principal: NamedDependency[Principal], database: NamedDependency[Database]
+) -> Token:
     """Mints a token: `rbk_` when all its scopes are the lake's, else `bb_`."""
     minted = await tokens.mint_token(database, principal, name=data.name, scopes=data.scopes)
     return _shown(minted.stored, minted.token)
 
 
 @get("/")
-async def list_tokens(principal: Principal, database: Database) -> list[Token]:
+async def list_tokens(
+    principal: NamedDependency[Principal], database: NamedDependency[Database]
+) -> list[Token]:
     """The living tokens, newest first."""
     return [_shown(token) for token in await tokens.list_tokens(database, principal)]
 
 
 @delete("/{token_id:str}")
 async def revoke_token(
-    token_id: str, principal: Principal, database: Database, credentials: CredentialDesk
+    token_id: FromPath[str],
+    principal: NamedDependency[Principal],
+    database: NamedDependency[Database],
+    credentials: NamedDependency[CredentialDesk],
 ) -> None:
     """Revokes a token; its next use is refused."""
     await tokens.revoke_token(database, principal, token_id)
