@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 from msgspec.structs import replace
-
 from tests.serving import free_port, served
+
 from weir.gateway.app import create_app
 from weir_shared.auth.keys import TICKET_KEY, load_or_create_key_pair
 from weir_shared.auth.principal import Principal

@@ -9,9 +9,9 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
 from tests.integration.gateway.conftest import Door
 from tests.serving import served
+
 from weir.gateway.app import create_app
 from weir_shared.auth.keys import JWT_KEY, load_or_create_key_pair
 from weir_shared.auth.principal import DEFAULT_TENANT_ID

@@ -5,9 +5,9 @@ import json
 
 import httpx
 import pytest
-
 from tests.integration.gateway.conftest import Door
 from tests.serving import free_port, served
+
 from weir.gateway.app import create_app
 from weir_shared.telemetry.metrics import HTTP_REQUESTS
 
