@@ -95,10 +95,13 @@ async def test_an_answer_that_breaks_off_does_not_look_whole(door: Door) -> None
 
 async def test_a_room_that_is_away_is_503_in_its_own_dialect(settings_of, door: Door) -> None:
     away = f"http://127.0.0.1:{free_port()}"
-    async with served(create_app(settings_of(lake_url=away, engine_url=away))) as url:
-        async with httpx.AsyncClient(base_url=url, headers=await door.session()) as client:
-            lake, engine = await client.get("/v1/context-lake/datasets"), await client.get("/api/v1/agents")
-            health = await client.get("/api/v1/health")
+    headers = await door.session()
+    async with (
+        served(create_app(settings_of(lake_url=away, engine_url=away))) as url,
+        httpx.AsyncClient(base_url=url, headers=headers) as client,
+    ):
+        lake, engine = await client.get("/v1/context-lake/datasets"), await client.get("/api/v1/agents")
+        health = await client.get("/api/v1/health")
     assert (lake.status_code, lake.json()["code"]) == (503, "unavailable")
     assert lake.json()["requestId"] == lake.headers["x-request-id"]
     assert (engine.status_code, engine.json()["error"]) == (503, "unavailable")
