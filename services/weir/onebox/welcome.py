@@ -32,11 +32,12 @@ def _token_command(settings: Settings, address: str) -> list[str]:
 
 
 def _commands(settings: Settings, address: str) -> list[str]:
-    token = '-H "Authorization: Bearer $TOKEN"'
+    bearer = '-H "Authorization: Bearer $TOKEN"'
+    json = f'{bearer} -H "Content-Type: application/json"'
     query = SQL if settings.demo else PLAIN_SQL
-    sql = f"""curl -s {address}/v1/context-lake/sql {token} -d '{{"query": "{query}"}}'"""
-    status = f"curl -s {address}/v1/context-lake/status {token}"
+    sql = f"""curl -s {address}/v1/context-lake/sql {json} -d '{{"query": "{query}"}}'"""
+    status = f"curl -s {address}/v1/context-lake/status {bearer}"
     if not settings.demo:
-        return [sql, f"curl -s {address}/api/v1/agents {token}", status]
-    chat = f"""curl -sN {address}/api/v1/schemas/ask-the-lake/chat {token} -d '{{"message": "{QUESTION}"}}'"""
+        return [sql, f"curl -s {address}/api/v1/agents {bearer}", status]
+    chat = f"""curl -sN {address}/api/v1/schemas/ask-the-lake/chat {json} -d '{{"message": "{QUESTION}"}}'"""
     return [sql, chat, status]
