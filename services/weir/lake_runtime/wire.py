@@ -34,7 +34,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class SqlRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     query: str
     parameters: list[Any] | dict[str, Any] | None = None
-    maxRows: int = 10_000
+    maxRows: int | None = 10_000
     maxBytes: int | None = None
     format: Literal["json", "ndjson", "csv", "arrow"] = "json"
     tables: list[str] | None = None
