@@ -9,6 +9,7 @@ from pathlib import Path
 
 GIBIBYTE = 1024**3
 _PR_SET_PDEATHSIG = 1
+_PR_SET_THP_DISABLE = 41
 _libc = ctypes.CDLL(None, use_errno=True)
 
 # Two statements that ignore their cancellation must not take every engine thread.
@@ -23,6 +24,8 @@ _ENVIRONMENT = {
 def confine(*, parent: int, keep: int, memory_limit_bytes: int) -> None:
     """Leave only the standard streams and descriptor `keep`; die with the parent."""
     _die_with(parent)
+    # Huge pages give every runtime 50 MB that it does not use.
+    _libc.prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
     _reset_signals()
     _close_others(keep)
     os.environ.clear()

@@ -7,6 +7,10 @@ import math
 import socket
 
 import uvicorn
+
+# uvicorn loads these by name when it starts: loaded here, they are in the host before it forks.
+import uvicorn.lifespan.off
+import uvicorn.protocols.http.httptools_impl
 import uvloop
 
 from weir.lake_runtime.app import RuntimeApp
