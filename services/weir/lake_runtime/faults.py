@@ -80,6 +80,7 @@ _NOISE = re.compile(
     r"[Tt]ype_coercion\s*caused by\s*|This feature is not implemented: |External error: )+"
 )
 _BUG_NOTE = re.compile(r"\s*This issue was likely caused by a bug in DataFusion's code\..*", re.DOTALL)
+_SETTING_HINT = re.compile(r" or disable the datafusion\.[\w.]+ configuration")
 _POSITION = re.compile(r" at Line: (\d+), Column: (\d+)")
 _PARSER_ERROR = re.compile(r'^(?:ParserError|TokenizerError)\("(.*)"\)$', re.DOTALL)
 _TABLE_MISSING = re.compile(r"table '(?:[^'.]+\.)?(?:public\.)?([^']*)' not found")
@@ -124,7 +125,7 @@ def translate(error: BaseException, *, datasets: Iterable[str] = ()) -> Fault:
 def clean(text: str) -> str:
     """The engine's sentence without its prefixes, its bug-report note and its quoting."""
     text = _BUG_NOTE.sub("", text).strip()
-    text = _NOISE.sub("", text).strip()
+    text = _SETTING_HINT.sub("", _NOISE.sub("", text)).strip().replace("\ncaused by\n", ": ")
     if match := _PARSER_ERROR.match(text):
         text = match[1].replace('\\"', '"').replace("\\'", "'")
     return text

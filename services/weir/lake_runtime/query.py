@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 from datafusion import DataFrame
-from datafusion.expr import Explain
+from datafusion.expr import Analyze, Explain
 from datafusion.record_batch import RecordBatchStream
 
 from weir.lake_runtime import guard
@@ -106,7 +106,7 @@ def _plan_now(lake: Lake, request: SqlRequest, parameters: dict[str, Any], scope
     with planning(scope):
         frame = lake.session.sql_with_options(request.query, QUERIES_ONLY, param_values=parameters)
         limit = request.maxRows
-        if limit is not None and not isinstance(frame.logical_plan().to_variant(), Explain):
+        if limit is not None and not isinstance(frame.logical_plan().to_variant(), Analyze | Explain):
             # One more than asked for tells whether there was more; a limit also makes sorts cheap.
             frame = frame.limit(limit + 1)
         return Statement(frame, frame.execute_stream(), limit)
