@@ -61,9 +61,11 @@ def worker(settings: Settings) -> int:
 
 
 def lake_host(settings: Settings) -> int:
+    from weir.lake_runtime.zygote import HostSettings  # noqa: PLC0415
     from weir.lake_runtime.zygote import main as run_host  # noqa: PLC0415
 
-    return run_host(settings.host_socket)
+    run_host(HostSettings(control_socket=settings.host_socket))
+    return 0
 
 
 def demo_model(settings: Settings) -> int:
