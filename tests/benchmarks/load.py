@@ -48,6 +48,22 @@ class Connection:
         total = time.perf_counter() - started
         return Reply(status, b"".join(parts) if keep else str(size).encode(), first or total, total)
 
+    async def until(self, path: str, headers: dict[str, str], body: bytes, wanted: bytes) -> float:
+        """Seconds until a piece of the answer's body holds the wanted bytes; the rest is read and dropped."""
+        reader, writer = await self._open()
+        lines = [f"POST {path} HTTP/1.1", "Host: bench", f"Content-Length: {len(body)}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        started = time.perf_counter()
+        writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+        head = await reader.readuntil(b"\r\n\r\n")
+        found = 0.0
+        async for chunk in _body(reader, head.lower()):
+            if not found and wanted in chunk:
+                found = time.perf_counter() - started
+        if not found:
+            raise RuntimeError(f"{path}: the answer never held {wanted!r}")
+        return found
+
     async def close(self) -> None:
         if self._streams:
             self._streams[1].close()
