@@ -116,7 +116,9 @@ class Lakes:
         self.imports.mkdir(exist_ok=True)
         self._clients: list[RuntimeClient] = []
 
-    def order(self, tenant: str, epoch: int = 1, *, memory: int = 1024 * MEBIBYTE, **rest: Any) -> dict[str, Any]:
+    def order(
+        self, tenant: str, epoch: int = 1, *, memory: int = 1024 * MEBIBYTE, **rest: Any
+    ) -> dict[str, Any]:
         return {
             "tenant": tenant,
             "epoch": epoch,

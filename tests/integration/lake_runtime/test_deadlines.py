@@ -30,7 +30,9 @@ async def test_a_query_past_its_deadline_is_504_and_the_process_is_gone(lakes: L
     assert await again.rows("select 1 as x") == [{"x": 1}]
 
 
-async def test_a_cancellable_query_past_its_deadline_leaves_the_process_alive_and_idle(lake: RuntimeClient) -> None:
+async def test_a_cancellable_query_past_its_deadline_leaves_the_process_alive_and_idle(
+    lake: RuntimeClient,
+) -> None:
     status, body = await lake.sql(AGGREGATE, seconds=0.5)
     assert (status, body["code"]) == (504, "timeout")
     await asyncio.sleep(1.5)
@@ -103,7 +105,9 @@ async def test_a_runtime_over_its_memory_is_killed_for_memory(lakes: Lakes) -> N
     lake = await lakes.start(memory=300 * MEBIBYTE)
     await lake.configure()
     with pytest.raises(aiohttp.ClientError):
-        await lake.sql("select sum(length(repeat(cast(value as varchar), 20000))) from generate_series(1, 3000000)")
+        await lake.sql(
+            "select sum(length(repeat(cast(value as varchar), 20000))) from generate_series(1, 3000000)"
+        )
     event = await lakes.host.exit_of(lake.pid)
     assert (event["reason"], event["status"]) == ("memory", -9)
 
@@ -117,6 +121,11 @@ async def test_a_query_over_its_memory_pool_is_400_and_the_process_lives(lakes: 
 
 
 @pytest.mark.usefixtures("eventually")
-async def test_an_endless_recursion_is_cut_at_its_deadline(lake: RuntimeClient, eventually: Callable[..., Awaitable[None]]) -> None:
-    status, _ = await lake.sql("with recursive r as (select 1 as x union all select x + 1 from r) select count(*) from r", seconds=0.5)
+async def test_an_endless_recursion_is_cut_at_its_deadline(
+    lake: RuntimeClient, eventually: Callable[..., Awaitable[None]]
+) -> None:
+    status, _ = await lake.sql(
+        "with recursive r as (select 1 as x union all select x + 1 from r) select count(*) from r",
+        seconds=0.5,
+    )
     assert status == 504

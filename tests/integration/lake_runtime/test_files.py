@@ -22,7 +22,13 @@ def parquet(**columns: list[Any]) -> bytes:
 @pytest.mark.parametrize(
     ("name", "form", "content", "options", "rows"),
     [
-        ("a.parquet", "parquet", parquet(a=[1, 2], b=["x", None]), {}, [{"a": 1, "b": "x"}, {"a": 2, "b": None}]),
+        (
+            "a.parquet",
+            "parquet",
+            parquet(a=[1, 2], b=["x", None]),
+            {},
+            [{"a": 1, "b": "x"}, {"a": 2, "b": None}],
+        ),
         ("a.csv", "csv", "a,b\n1,x\n", {}, [{"a": 1, "b": "x"}]),
         ("a.tsv", "tsv", "a\tb\n1\tx\n", {}, [{"a": 1, "b": "x"}]),
         ("a.csv.gz", "csv", gzip.compress(b"a,b\n1,x\n"), {}, [{"a": 1, "b": "x"}]),
@@ -42,7 +48,12 @@ def parquet(**columns: list[Any]) -> bytes:
     ],
 )
 async def test_a_file_is_a_table(
-    lakes: Lakes, name: str, form: str, content: str | bytes, options: dict[str, Any], rows: list[dict[str, Any]]
+    lakes: Lakes,
+    name: str,
+    form: str,
+    content: str | bytes,
+    options: dict[str, Any],
+    rows: list[dict[str, Any]],
 ) -> None:
     lake = await lakes.start()
     await lake.configure(dataset("t", lakes.file(name, content), form, **options))

@@ -77,7 +77,11 @@ async def test_a_terminated_runtime_ends_with_zero_and_leaves_no_socket(lakes: L
 async def test_stop_drains_the_running_answer_and_exits_zero(lakes: Lakes) -> None:
     lake = await lakes.start()
     await lake.configure()
-    slow = asyncio.create_task(lake.sql("select sum(a.value * b.value) as s from generate_series(1, 20000) a, generate_series(1, 5000) b"))
+    slow = asyncio.create_task(
+        lake.sql(
+            "select sum(a.value * b.value) as s from generate_series(1, 20000) a, generate_series(1, 5000) b"
+        )
+    )
     await asyncio.sleep(0.1)
     assert await lake.request("POST", "/stop", {"drainSeconds": 20}) == (200, {"ok": True})
     assert (await slow)[0] == 200
@@ -123,7 +127,9 @@ async def test_the_list_names_every_living_runtime(lakes: Lakes) -> None:
 
 
 @pytest.mark.parametrize("line", [b"{", b"[]", b'{"op":"dance"}', b'{"op":"spawn"}', b"\xff", b"[" * 50_000])
-async def test_a_line_that_is_no_request_is_answered_and_the_host_lives(host: HostClient, line: bytes) -> None:
+async def test_a_line_that_is_no_request_is_answered_and_the_host_lives(
+    host: HostClient, line: bytes
+) -> None:
     reader, writer = await asyncio.open_unix_connection(str(host.path))
     writer.write(line + b"\n")
     assert b'"invalid_request"' in await reader.readline()

@@ -113,7 +113,8 @@ async def test_a_statement_sees_only_the_tables_it_may(lakes: Lakes) -> None:
 
 
 @pytest.mark.parametrize(
-    "sql", ["show all", "show datafusion.execution.batch_size", "select * from information_schema.df_settings"]
+    "sql",
+    ["show all", "show datafusion.execution.batch_size", "select * from information_schema.df_settings"],
 )
 async def test_the_engines_settings_are_not_shown(lake: RuntimeClient, sql: str) -> None:
     status, body = await lake.sql(sql)
@@ -176,7 +177,8 @@ async def test_a_refresh_that_fails_is_told_and_the_earlier_table_goes_on(lakes:
 async def test_a_broken_dataset_that_is_mended_brings_its_views_back(lakes: Lakes) -> None:
     lake = await lakes.start()
     await lake.configure(
-        dataset("t", lakes.imports / "late.csv"), views=[view("v", "select * from t"), view("w", "select * from v")]
+        dataset("t", lakes.imports / "late.csv"),
+        views=[view("v", "select * from t"), view("w", "select * from v")],
     )
     assert (await lake.sql("select * from w"))[0] == 502
     lakes.file("late.csv", "a\n1\n")
@@ -205,7 +207,9 @@ async def test_only_a_dataset_can_be_refreshed(lakes: Lakes, name: str) -> None:
         ("GET", "/tables?name=nope", None, 404),
     ],
 )
-async def test_a_bad_request_is_told_so(lake: RuntimeClient, method: str, path: str, body: Any, status: int) -> None:
+async def test_a_bad_request_is_told_so(
+    lake: RuntimeClient, method: str, path: str, body: Any, status: int
+) -> None:
     got, answer = await lake.request(method, path, body)
     assert got == status
     assert set(answer) >= {"error", "code", "status"}

@@ -67,7 +67,12 @@ class Bucket:
         return key["AccessKeyId"], key["SecretAccessKey"]
 
     def check_signatures(self, after: str) -> None:
-        request = urllib.request.Request(f"{self.endpoint}/moto-api/reset-auth", data=after.encode(), method="POST")
+        request = urllib.request.Request(
+            f"{self.endpoint}/moto-api/reset-auth",
+            data=after.encode(),
+            method="POST",
+            headers={"content-type": "text/plain"},
+        )
         urllib.request.urlopen(request).close()
 
 
@@ -80,7 +85,9 @@ def bucket(endpoint: str) -> Iterator[Bucket]:
     urllib.request.urlopen(urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST")).close()
 
 
-async def test_a_prefix_is_a_table_and_a_new_object_is_seen_by_the_next_query(lakes: Lakes, bucket: Bucket) -> None:
+async def test_a_prefix_is_a_table_and_a_new_object_is_seen_by_the_next_query(
+    lakes: Lakes, bucket: Bucket
+) -> None:
     bucket.put("p/a.parquet", pa.table({"a": [1, 2]}))
     bucket.put("p/readme.txt", b"no table")
     lake = await lakes.start()
@@ -92,7 +99,9 @@ async def test_a_prefix_is_a_table_and_a_new_object_is_seen_by_the_next_query(la
     assert await lake.rows("select sum(a) as s from t") == [{"s": 10}]
 
 
-async def test_one_object_a_folder_without_slash_and_odd_keys_are_tables(lakes: Lakes, bucket: Bucket) -> None:
+async def test_one_object_a_folder_without_slash_and_odd_keys_are_tables(
+    lakes: Lakes, bucket: Bucket
+) -> None:
     bucket.put("one.csv", b"a\n1\n")
     bucket.put("dir.v1/x.csv", b"a\n2\n")
     bucket.put("a b+c%20/ü?#[1].csv", b"a\n3\n")
@@ -176,7 +185,8 @@ async def test_a_query_waits_for_the_dataset_it_names_and_for_no_other(lakes: La
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["http://127.0.0.1:1", "http://169.254.169.254", "http://[::1]:1", "http://localhost", "http://10.0.0.1"]
+    "endpoint",
+    ["http://127.0.0.1:1", "http://169.254.169.254", "http://[::1]:1", "http://localhost", "http://10.0.0.1"],
 )
 async def test_a_private_endpoint_is_refused_unless_it_is_allowed(lakes: Lakes, endpoint: str) -> None:
     lake = await lakes.start(allowPrivate=False)

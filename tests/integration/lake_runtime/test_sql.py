@@ -44,7 +44,10 @@ async def test_an_empty_result_has_no_rows_and_a_schema(lake: RuntimeClient) -> 
         ("x'00ff'", '"00ff"'),
         ("date '2024-01-02'", '"2024-01-02"'),
         ("timestamp '2024-01-02 03:04:05.5'", '"2024-01-02T03:04:05.500"'),
-        ("arrow_cast('2024-01-02T03:04:05Z', 'Timestamp(Nanosecond, Some(\"UTC\"))')", '"2024-01-02T03:04:05Z"'),
+        (
+            "arrow_cast('2024-01-02T03:04:05Z', 'Timestamp(Nanosecond, Some(\"UTC\"))')",
+            '"2024-01-02T03:04:05Z"',
+        ),
         ("interval '1 month 2 days 3 seconds'", '"P1M2DT3S"'),
         ("arrow_cast(90, 'Duration(Second)')", '"PT90S"'),
         ("[1, null]", "[1,null]"),
@@ -56,7 +59,9 @@ async def test_an_empty_result_has_no_rows_and_a_schema(lake: RuntimeClient) -> 
         ("null", "null"),
     ],
 )
-async def test_a_value_of_each_type_arrives_as_the_table_says(lake: RuntimeClient, sql: str, value: str) -> None:
+async def test_a_value_of_each_type_arrives_as_the_table_says(
+    lake: RuntimeClient, sql: str, value: str
+) -> None:
     payload = {"query": f"select {sql} as v"}
     async with lake.http.post("http://lake/sql", json=payload) as response:
         text = await response.text()
@@ -69,8 +74,12 @@ async def test_columns_of_one_name_are_suffixed(lake: RuntimeClient) -> None:
 
 
 async def test_parameters_are_bound_by_position_and_by_name(lake: RuntimeClient) -> None:
-    assert await lake.rows("select $1 + $2 as s, $3 as t", parameters=[1, 2, "x'; drop"]) == [{"s": 3, "t": "x'; drop"}]
-    assert await lake.rows("select $a as a, $b as b", parameters={"a": None, "b": True}) == [{"a": None, "b": True}]
+    assert await lake.rows("select $1 + $2 as s, $3 as t", parameters=[1, 2, "x'; drop"]) == [
+        {"s": 3, "t": "x'; drop"}
+    ]
+    assert await lake.rows("select $a as a, $b as b", parameters={"a": None, "b": True}) == [
+        {"a": None, "b": True}
+    ]
     status, body = await lake.sql("select $1 as a")
     assert (status, body["code"]) == (400, "sql_error")
 
@@ -78,7 +87,11 @@ async def test_parameters_are_bound_by_position_and_by_name(lake: RuntimeClient)
 async def test_max_rows_truncates_and_says_so(lake: RuntimeClient) -> None:
     series = "select value from generate_series(1, 100000) order by value"
     _, body = await lake.sql(series, maxRows=3)
-    assert ([row["value"] for row in body["rows"]], body["rowCount"], body["truncated"]) == ([1, 2, 3], 3, True)
+    assert ([row["value"] for row in body["rows"]], body["rowCount"], body["truncated"]) == (
+        [1, 2, 3],
+        3,
+        True,
+    )
     _, body = await lake.sql("select value from generate_series(1, 3)", maxRows=3)
     assert (body["rowCount"], body["truncated"]) == (3, False)
     _, body = await lake.sql(series)
@@ -88,7 +101,9 @@ async def test_max_rows_truncates_and_says_so(lake: RuntimeClient) -> None:
 
 
 async def test_max_bytes_truncates_and_says_so(lake: RuntimeClient) -> None:
-    _, body = await lake.sql("select repeat('x', 1000) as x from generate_series(1, 100000)", maxRows=100_000, maxBytes=5_000_000)
+    _, body = await lake.sql(
+        "select repeat('x', 1000) as x from generate_series(1, 100000)", maxRows=100_000, maxBytes=5_000_000
+    )
     assert body["truncated"]
     assert 1_000 < body["rowCount"] < 50_000
     assert len(body["rows"]) == body["rowCount"]
@@ -142,8 +157,8 @@ async def test_a_mistake_is_400_and_the_runtime_lives(lake: RuntimeClient, sql: 
 
 
 async def test_a_failure_after_the_first_bytes_breaks_the_answer_off(lake: RuntimeClient) -> None:
-    sql = "select 1000000 / (1500000 - value) as v, repeat('x', 100) as w from generate_series(1, 2000000)"
-    received = b""
+    sql = "select 1000000 / (300000 - value) as v, repeat('x', 100) as w from generate_series(1, 400000)"
+    received = bytearray()
     with pytest.raises(aiohttp.ClientError):
         async with lake.http.post("http://lake/sql", json={"query": sql, "maxRows": None}) as response:
             assert response.status == 200
@@ -159,16 +174,17 @@ async def test_two_million_rows_keep_memory_flat(lakes: Lakes) -> None:
     await lake.configure()
     await lake.rows("select value, repeat('x', 100) as w from generate_series(1, 20000)", maxRows=None)
     before, peak, size = lake.resident_bytes(), 0, 0
-    sql = "select value, repeat('x', 100) as w from generate_series(1, 2000000)"
+    sql = "select value, repeat('x', 200) as w from generate_series(1, 2000000)"
     async with lake.http.post("http://lake/sql", json={"query": sql, "maxRows": None}) as response:
         tail = b""
         async for piece in response.content.iter_chunked(MEBIBYTE):
             size += len(piece)
             tail = (tail + piece)[-400:]
             peak = max(peak, lake.resident_bytes())
-    assert size > 200 * MEBIBYTE
+    assert size > 400 * MEBIBYTE
     assert b'"rowCount":2000000' in tail
-    assert peak - before < 64 * MEBIBYTE
+    # The allocators keep some of what passes through; the answer and its batches would be four times that.
+    assert peak - before < 256 * MEBIBYTE
 
 
 async def test_a_reader_that_stalls_keeps_memory_flat_and_others_are_served(lakes: Lakes) -> None:

@@ -103,7 +103,9 @@ def test_too_many_joins_and_set_operations_are_too_complex(sql: str) -> None:
         guard.check(sql)
 
 
-@pytest.mark.parametrize("sql", ["select " + "(" * 101 + "1" + ")" * 101, "select " + "case when a then " * 101])
+@pytest.mark.parametrize(
+    "sql", ["select " + "(" * 101 + "1" + ")" * 101, "select " + "case when a then " * 101]
+)
 def test_deep_nesting_is_too_complex(sql: str) -> None:
     with pytest.raises(QueryTooComplex, match="levels of nesting; the limit is 100"):
         guard.check(sql)

@@ -35,7 +35,10 @@ CASES: list[tuple[pa.Array, str]] = [
     (pa.array([1.5, float("nan"), float("-inf")]), "1.5 null null"),
     (pa.array([0.1, float("inf"), None], pa.float32()), "0.1 null null"),
     (
-        pa.array([Decimal("12345678901234567890.1234567890"), Decimal("-0.0000000001"), None], pa.decimal128(38, 10)),
+        pa.array(
+            [Decimal("12345678901234567890.1234567890"), Decimal("-0.0000000001"), None],
+            pa.decimal128(38, 10),
+        ),
         "12345678901234567890.1234567890 -0.0000000001 null",
     ),
     (pa.array([Decimal("1.50"), Decimal("7"), None], pa.decimal256(60, 2)), "1.50 7.00 null"),
@@ -46,7 +49,10 @@ CASES: list[tuple[pa.Array, str]] = [
     (pa.array([b"\x00\xff", b"ab", None], pa.binary(2)), '"00ff" "6162" null'),
     (pa.array([b"\x00\xff", b"", None], pa.binary_view()), '"00ff" "" null'),
     (pa.array([dt.date(2024, 1, 2), dt.date(1, 1, 1), None]), '"2024-01-02" "0001-01-01" null'),
-    (pa.array([dt.date(2024, 1, 2), dt.date(1969, 1, 1), None], pa.date64()), '"2024-01-02" "1969-01-01" null'),
+    (
+        pa.array([dt.date(2024, 1, 2), dt.date(1969, 1, 1), None], pa.date64()),
+        '"2024-01-02" "1969-01-01" null',
+    ),
     (pa.array([0, -1, None], pa.timestamp("s")), '"1970-01-01T00:00:00" "1969-12-31T23:59:59" null'),
     (
         pa.array([1_704_164_645_123_456, 0, None], pa.timestamp("us")),
@@ -73,8 +79,14 @@ CASES: list[tuple[pa.Array, str]] = [
     (pa.array([[1, None], [], None]), "[1,null] [] null"),
     (pa.array([[1, None], [3, 4], None], pa.list_(pa.int64(), 2)), "[1,null] [3,4] null"),
     (pa.array([[1], [], None], pa.large_list(pa.int64())), "[1] [] null"),
-    (pa.array([{"a": 1, "b": None}, {"a": None, "b": "x"}, None]), '{"a":1,"b":null} {"a":null,"b":"x"} null'),
-    (pa.array([[("k", 1), ("l", None)], [], None], pa.map_(pa.string(), pa.int64())), '{"k":1,"l":null} {} null'),
+    (
+        pa.array([{"a": 1, "b": None}, {"a": None, "b": "x"}, None]),
+        '{"a":1,"b":null} {"a":null,"b":"x"} null',
+    ),
+    (
+        pa.array([[("k", 1), ("l", None)], [], None], pa.map_(pa.string(), pa.int64())),
+        '{"k":1,"l":null} {} null',
+    ),
     (pa.array([[(1, 5), (2, None)], [], None], pa.map_(pa.int64(), pa.int64())), '{"1":5,"2":null} {} null'),
     (
         pa.array([[(dt.date(2024, 1, 2), 5)], [], None], pa.map_(pa.date32(), pa.int64())),
@@ -94,12 +106,16 @@ CASES: list[tuple[pa.Array, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("array", "expected"), CASES, ids=lambda v: str(v.type) if isinstance(v, pa.Array) else "")
+@pytest.mark.parametrize(
+    ("array", "expected"), CASES, ids=lambda v: str(v.type) if isinstance(v, pa.Array) else ""
+)
 def test_json_of(array: pa.Array, expected: str) -> None:
     assert values(array) == expected
 
 
-@pytest.mark.parametrize(("array", "expected"), CASES, ids=lambda v: str(v.type) if isinstance(v, pa.Array) else "")
+@pytest.mark.parametrize(
+    ("array", "expected"), CASES, ids=lambda v: str(v.type) if isinstance(v, pa.Array) else ""
+)
 def test_json_of_a_slice(array: pa.Array, expected: str) -> None:
     padded = pa.concat_arrays([array, array])[2:5]
     first, second, last = expected.rsplit(" ", 2) if expected.count(" ") == 2 else ("", "", "")
@@ -130,7 +146,9 @@ def test_an_interval_is_an_iso_duration(interval: tuple[int, int, int], text: st
         (["a", "b"], ["a", "b"]),
     ],
 )
-def test_columns_of_one_name_are_told_apart_without_taking_another_name(names: list[str], distinct: list[str]) -> None:
+def test_columns_of_one_name_are_told_apart_without_taking_another_name(
+    names: list[str], distinct: list[str]
+) -> None:
     assert distinct_names(names) == distinct
     assert len(set(distinct)) == len(names)
 
