@@ -147,17 +147,13 @@ def _require_settled(relations: list[Relation]) -> None:
 
 
 def _tables(relations: list[Relation]) -> pa.Table:
-    rows = [
-        (CATALOG, *split_name(r.name), "VIEW" if r.is_view else "BASE TABLE") for r in relations
-    ]
+    rows = [(CATALOG, *split_name(r.name), "VIEW" if r.is_view else "BASE TABLE") for r in relations]
     return _text_table(("table_catalog", "table_schema", "table_name", "table_type"), rows)
 
 
 def _views(relations: list[Relation]) -> pa.Table:
     rows = [
-        (CATALOG, *split_name(r.name), r.definition.sql)
-        for r in relations
-        if isinstance(r.definition, View)
+        (CATALOG, *split_name(r.name), r.definition.sql) for r in relations if isinstance(r.definition, View)
     ]
     return _text_table(("table_catalog", "table_schema", "table_name", "definition"), rows)
 

@@ -164,9 +164,7 @@ class Runtimes:
         """The child's whole life; it never returns into the host's loop."""
         status = 1
         try:
-            confine(
-                parent=parent, keep=listener.fileno(), memory_limit_bytes=settings.memory_limit_bytes
-            )
+            confine(parent=parent, keep=listener.fileno(), memory_limit_bytes=settings.memory_limit_bytes)
             self._serve(settings, listener, page)
             status = 0
         except BaseException:  # noqa: BLE001 - the process boundary: report and end
@@ -185,7 +183,9 @@ def _listen(path: Path) -> socket.socket:
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        raise HostError("socket_failed", f"The socket could not be bound: {error.strerror or error}") from None
+        raise HostError(
+            "socket_failed", f"The socket could not be bound: {error.strerror or error}"
+        ) from None
     finally:
         os.umask(before)
     return listener

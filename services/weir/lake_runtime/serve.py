@@ -22,7 +22,9 @@ _DRAIN_SECONDS = 4
 
 def serve(settings: RuntimeSettings, listener: socket.socket, page: DeadlinePage) -> None:
     """Serve until SIGTERM or `POST /stop`; returns when the last answer has been drained."""
-    logging.basicConfig(level=logging.WARNING, format=f"%(levelname)s lake-runtime {settings.tenant} %(message)s")
+    logging.basicConfig(
+        level=logging.WARNING, format=f"%(levelname)s lake-runtime {settings.tenant} %(message)s"
+    )
     settings.cache_dir.mkdir(parents=True, exist_ok=True)
     server = uvicorn.Server(_configuration())
 

@@ -182,7 +182,9 @@ class Host:
                 connection.setblocking(False)
                 client = Client(connection)
                 self._clients.add(client)
-                self._selector.register(connection, selectors.EVENT_READ, lambda m, c=client: self._serve(c, m))
+                self._selector.register(
+                    connection, selectors.EVENT_READ, lambda m, c=client: self._serve(c, m)
+                )
 
     def _serve(self, client: Client, mask: int) -> None:
         if mask & selectors.EVENT_WRITE:

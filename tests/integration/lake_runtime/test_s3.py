@@ -68,7 +68,10 @@ class Bucket:
 
     def check_signatures(self, after: str) -> None:
         request = urllib.request.Request(
-            f"{self.endpoint}/moto-api/reset-auth", data=after.encode(), method="POST"
+            f"{self.endpoint}/moto-api/reset-auth",
+            data=after.encode(),
+            method="POST",
+            headers={"content-type": "text/plain"},
         )
         urllib.request.urlopen(request).close()
 

@@ -157,8 +157,8 @@ async def test_a_mistake_is_400_and_the_runtime_lives(lake: RuntimeClient, sql: 
 
 
 async def test_a_failure_after_the_first_bytes_breaks_the_answer_off(lake: RuntimeClient) -> None:
-    sql = "select 1000000 / (1500000 - value) as v, repeat('x', 100) as w from generate_series(1, 2000000)"
-    received = b""
+    sql = "select 1000000 / (300000 - value) as v, repeat('x', 100) as w from generate_series(1, 400000)"
+    received = bytearray()
     with pytest.raises(aiohttp.ClientError):
         async with lake.http.post("http://lake/sql", json={"query": sql, "maxRows": None}) as response:
             assert response.status == 200
@@ -174,16 +174,17 @@ async def test_two_million_rows_keep_memory_flat(lakes: Lakes) -> None:
     await lake.configure()
     await lake.rows("select value, repeat('x', 100) as w from generate_series(1, 20000)", maxRows=None)
     before, peak, size = lake.resident_bytes(), 0, 0
-    sql = "select value, repeat('x', 100) as w from generate_series(1, 2000000)"
+    sql = "select value, repeat('x', 200) as w from generate_series(1, 2000000)"
     async with lake.http.post("http://lake/sql", json={"query": sql, "maxRows": None}) as response:
         tail = b""
         async for piece in response.content.iter_chunked(MEBIBYTE):
             size += len(piece)
             tail = (tail + piece)[-400:]
             peak = max(peak, lake.resident_bytes())
-    assert size > 200 * MEBIBYTE
+    assert size > 400 * MEBIBYTE
     assert b'"rowCount":2000000' in tail
-    assert peak - before < 64 * MEBIBYTE
+    # The allocators keep some of what passes through; the answer and its batches would be four times that.
+    assert peak - before < 256 * MEBIBYTE
 
 
 async def test_a_reader_that_stalls_keeps_memory_flat_and_others_are_served(lakes: Lakes) -> None:
