@@ -108,7 +108,9 @@ def _checked(brief: Brief | None, name: str) -> Brief:
     return brief
 
 
-async def _history(connection: Connection, principal: Principal, session_id: str, brief: Brief) -> list[Message]:
+async def _history(
+    connection: Connection, principal: Principal, session_id: str, brief: Brief
+) -> list[Message]:
     """What was said before, when the session exists; an id that nobody uses begins a session."""
     session = await sessions.lock(connection, principal.tenant_id, session_id)
     if session is None:
@@ -149,7 +151,7 @@ def _assignment(
 ) -> Assignment:
     assert brief.agent is not None
     assert brief.model is not None
-    return = Assignment(
+    return Assignment(
         principal=principal,
         session_id=new.session_id,
         turn_id=new.id,

@@ -3,6 +3,8 @@
 from typing import Any
 
 from litestar import Response, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
 
 from weir.agent_engine.chat import open_chat, whole_answer
 from weir.agent_engine.routes.streams import event_stream
@@ -13,7 +15,12 @@ from weir_shared.auth.principal import Principal
 
 
 @post("/schemas/{name:str}/chat", guards=[requires_scope("chat")], status_code=200)
-async def chat(studio: Studio, principal: Principal, name: str, data: ChatRequest) -> Response[Any]:
+async def chat(
+    studio: NamedDependency[Studio],
+    principal: NamedDependency[Principal],
+    name: FromPath[str],
+    data: JSONBody[ChatRequest],
+) -> Response[Any]:
     """Sends a message and streams the turn that answers it as server-sent events.
 
     The turn goes on when the client goes away. With `stream: false` the answer is one JSON object.

@@ -1,6 +1,8 @@
 """/api/v1/schemas"""
 
 from litestar import delete, get, patch, post, put
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
 
 from weir.agent_engine import schemas
 from weir.agent_engine.studio import Studio
@@ -13,37 +15,55 @@ WRITE = [requires_scope("schemas:write")]
 
 
 @get("/schemas", guards=READ)
-async def list_schemas(studio: Studio, principal: Principal) -> list[SchemaDetail]:
+async def list_schemas(
+    studio: NamedDependency[Studio], principal: NamedDependency[Principal]
+) -> list[SchemaDetail]:
     """The tenant's schemas, oldest first."""
     return await schemas.list_schemas(studio.database, principal.tenant_id)
 
 
 @post("/schemas", guards=WRITE)
-async def create_schema(studio: Studio, principal: Principal, data: NewSchema) -> SchemaDetail:
+async def create_schema(
+    studio: NamedDependency[Studio], principal: NamedDependency[Principal], data: JSONBody[NewSchema]
+) -> SchemaDetail:
     """Creates a schema, whose name never changes."""
     return await schemas.create_schema(studio.database, principal.tenant_id, data)
 
 
 @get("/schemas/{name:str}", guards=READ)
-async def read_schema(studio: Studio, principal: Principal, name: str) -> SchemaDetail:
+async def read_schema(
+    studio: NamedDependency[Studio], principal: NamedDependency[Principal], name: FromPath[str]
+) -> SchemaDetail:
     """One schema, by its name or its id."""
     return await schemas.read_schema(studio.database, principal.tenant_id, name)
 
 
 @put("/schemas/{name:str}", guards=WRITE)
-async def update_schema(studio: Studio, principal: Principal, name: str, data: SchemaChange) -> SchemaDetail:
+async def update_schema(
+    studio: NamedDependency[Studio],
+    principal: NamedDependency[Principal],
+    name: FromPath[str],
+    data: JSONBody[SchemaChange],
+) -> SchemaDetail:
     """Changes the fields that are sent."""
     return await schemas.change_schema(studio.database, principal.tenant_id, name, data)
 
 
 @patch("/schemas/{name:str}", guards=WRITE)
-async def patch_schema(studio: Studio, principal: Principal, name: str, data: SchemaChange) -> SchemaDetail:
+async def patch_schema(
+    studio: NamedDependency[Studio],
+    principal: NamedDependency[Principal],
+    name: FromPath[str],
+    data: JSONBody[SchemaChange],
+) -> SchemaDetail:
     """The same as PUT."""
     return await schemas.change_schema(studio.database, principal.tenant_id, name, data)
 
 
 @delete("/schemas/{name:str}", guards=WRITE)
-async def delete_schema(studio: Studio, principal: Principal, name: str) -> None:
+async def delete_schema(
+    studio: NamedDependency[Studio], principal: NamedDependency[Principal], name: FromPath[str]
+) -> None:
     """Deletes a schema; its sessions stay, as history."""
     await schemas.delete_schema(studio.database, principal.tenant_id, name)
 

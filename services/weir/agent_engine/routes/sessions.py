@@ -3,7 +3,8 @@
 from typing import Annotated
 
 from litestar import delete, get
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, HeaderParameter
 from litestar.response import Stream
 
 from weir.agent_engine import sessions
@@ -19,13 +20,13 @@ GUARDS = [requires_scope("chat")]
 @get("/sessions", guards=GUARDS)
 async def list_sessions(
     *,
-    studio: Studio,
-    principal: Principal,
-    agent: str | None = None,
-    schema: str | None = None,
-    status: str | None = None,
-    limit: int = sessions.DEFAULT_LIMIT,
-    offset: int = 0,
+    studio: NamedDependency[Studio],
+    principal: NamedDependency[Principal],
+    agent: FromQuery[str | None] = None,
+    schema: FromQuery[str | None] = None,
+    status: FromQuery[str | None] = None,
+    limit: FromQuery[int] = sessions.DEFAULT_LIMIT,
+    offset: FromQuery[int] = 0,
 ) -> SessionList:
     """The caller's sessions, last used first; an administrator sees the tenant's."""
     return await sessions.list_sessions(
@@ -40,17 +41,19 @@ async def list_sessions(
 
 
 @get("/sessions/{session_id:str}", guards=GUARDS)
-async def read_session(studio: Studio, principal: Principal, session_id: str) -> SessionDetail:
+async def read_session(
+    studio: NamedDependency[Studio], principal: NamedDependency[Principal], session_id: FromPath[str]
+) -> SessionDetail:
     """One session with everything that was said and done in it."""
     return await sessions.read_session(studio.database, principal, session_id)
 
 
 @get("/sessions/{session_id:str}/events", guards=GUARDS)
 async def follow_session(
-    studio: Studio,
-    principal: Principal,
-    session_id: str,
-    last_event_id: Annotated[str, Parameter(header="Last-Event-ID")] = "",
+    studio: NamedDependency[Studio],
+    principal: NamedDependency[Principal],
+    session_id: FromPath[str],
+    last_event_id: Annotated[str, HeaderParameter(name="Last-Event-ID")] = "",
 ) -> Stream:
     """The events of the session's latest turn, from the one after `Last-Event-ID` on."""
     events = await sessions.follow_session(studio, principal, session_id, last_event_id)
@@ -58,7 +61,9 @@ async def follow_session(
 
 
 @delete("/sessions/{session_id:str}", guards=GUARDS)
-async def delete_session(studio: Studio, principal: Principal, session_id: str) -> None:
+async def delete_session(
+    studio: NamedDependency[Studio], principal: NamedDependency[Principal], session_id: FromPath[str]
+) -> None:
     """Stops the session's turn and deletes the session with its history."""
     await sessions.delete_session(studio, principal, session_id)
 
