@@ -8,26 +8,11 @@ from weir_shared.ids import parse_uuid
 MAX_CHARACTERS = 100
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,98}[a-z0-9])?")
 # They stand in paths where a name could be meant.
-RESERVED = frozenset(
-    [
-        "chat",
-        "agents",
-        "agent-relations",
-        "memory",
-        "files",
-        "health",
-        "auth",
-        "tasks",
-        "models",
-        "knowledge-bases",
-        "schemas",
-        "mcp-servers",
-        "tokens",
-        "sessions",
-        "metrics",
-        "registry",
-    ]
-)
+_RESERVED = """
+chat agents agent-relations memory files health auth tasks models knowledge-bases schemas mcp-
+servers tokens sessions metrics registry
+"""
+RESERVED = frozenset(_RESERVED.split())
 
 
 def check_name(name: str, *, path: str = "name") -> None:
