@@ -94,6 +94,7 @@ def _shared_environment(settings: OneboxSettings, addresses: Addresses) -> dict[
         "WEIR_REDIS_URL": addresses.redis_url,
         "WEIR_LAKE_URL": _loopback(addresses, "context-lake"),
         "WEIR_ENGINE_URL": _loopback(addresses, "agent-engine"),
+        "WEIR_WORKER_URL": _loopback(addresses, "worker"),
         "WEIR_LAKE_HOST_SOCKET": os.fspath(addresses.run_dir / "lake-host.sock"),
     }
     if settings.demo:

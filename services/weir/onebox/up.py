@@ -31,30 +31,17 @@ from weir.onebox.probes import require_database, require_redis
 from weir.onebox.stop_requests import StopRequests
 from weir.onebox.supervisor import EmbeddedServer, Supervisor
 from weir.onebox.valkey import EmbeddedValkey
-
-
-def ready_text(settings: OneboxSettings) -> str:
-    """What the operator copies first."""
-    address = f"http://127.0.0.1:{settings.port}"
-    return f"""
-weir is ready: {address}
-
-  a token      TOKEN=$(curl -s -X POST {address}/api/v1/auth/local-session | python3 -c 'import json,sys; print(json.load(sys.stdin)["access_token"])')
-  a query      curl -s {address}/v1/context-lake/sql -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' -d '{{"query": "select 1 as one"}}'
-  the agents   curl -s {address}/api/v1/agents -H "Authorization: Bearer $TOKEN"
-
-  data and logs in {settings.data_dir}; Ctrl-C stops everything.
-"""
+from weir.onebox.welcome import welcome
+from weir_shared.settings import Settings, read_settings
 
 
 class Steps(Struct, frozen=True, kw_only=True):
     """What the other rooms contribute to a start."""
 
-    migrate: Callable[[str], Awaitable[None]]  # takes the address of the database
-    seed: Callable[[OneboxSettings], Awaitable[None]] | None = (
-        None  # runs with demo only, once the gateway answers
-    )
-    ready_text: Callable[[OneboxSettings], str] = ready_text
+    migrate: Callable[[str], Awaitable[object]]  # takes the address of the database
+    # Runs with the demo only, once the gateway answers.
+    seed: Callable[[Settings], Awaitable[None]] | None = None
+    ready_text: Callable[[Settings], str] = welcome
     program: tuple[str, ...] = msgspec.field(default_factory=weir_program)
 
 
@@ -114,10 +101,12 @@ async def _start(settings: OneboxSettings, steps: Steps, console: Console, super
     specs = plan_services(settings, addresses)
     await _together(*(_start_service(spec, steps.program, settings, console, supervisor) for spec in specs))
 
+    # What the gateway was told, for those who speak to the platform or of it.
+    told = read_settings(next(spec.env for spec in specs if spec.name == "gateway"))
     if settings.demo and steps.seed:
-        await _guarded("The demo could not be set up", steps.seed(settings), settings.data_dir)
+        await _guarded("The demo could not be set up", steps.seed(told), settings.data_dir)
         console.progress("demo", "ready", began)
-    console.say(steps.ready_text(settings))
+    console.say(steps.ready_text(told))
 
 
 async def _servers(
@@ -168,7 +157,7 @@ async def _together(*deeds: Coroutine[Any, Any, None]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _guarded(failure: str, deed: Awaitable[None], data_dir: Path) -> None:
+async def _guarded(failure: str, deed: Awaitable[object], data_dir: Path) -> None:
     """The boundary to another room's work: whatever it raises becomes a sentence, its trace goes to a file."""
     try:
         await deed
