@@ -110,13 +110,11 @@ def translate(error: BaseException, *, datasets: Iterable[str] = ()) -> Fault:
     if not isinstance(error, ValueError) and type(error) is not Exception:
         # A Rust panic arrives as BaseException's child of its own; its text is a file and a line.
         return Fault("The runtime failed on this statement.")
-    if any(sign in text for sign in _POOL_SIGNS):
-        return ResourceExhausted("The query needs more memory than its budget, even with spilling.")
     refusal = _refusal(text)
     if refusal is not None:
         return refusal
-    if "Internal error" in text:
-        return Fault(f"The engine failed on this statement: {clean(text)}")
+    if any(sign in text for sign in _POOL_SIGNS):
+        return ResourceExhausted("The query needs more memory than its budget, even with spilling.")
     if any(sign in text for sign in _SOURCE_SIGNS) and (names := sorted(set(datasets))):
         return SourceError(", ".join(names), source_reason(text))
     return _sql_error(text)
@@ -153,8 +151,10 @@ def _refusal(text: str) -> Fault | None:
     return None
 
 
-def _sql_error(text: str) -> SqlError:
+def _sql_error(text: str) -> Fault:
     message = clean(text)
+    if "Internal error" in text:
+        return Fault(f"The engine failed on this statement: {message}")
     position = None
     if match := _POSITION.search(message):
         position = {"line": int(match[1]), "column": int(match[2])}

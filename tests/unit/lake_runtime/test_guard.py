@@ -142,7 +142,7 @@ def test_a_comparison_with_distinct_from_begins_no_from_list() -> None:
     ],
 )
 def test_a_statement_that_is_no_query_is_not_allowed(sql: str) -> None:
-    with pytest.raises(StatementNotAllowed, match="Only queries are allowed; this is [A-Z]+"):
+    with pytest.raises(StatementNotAllowed, match=r"Only queries are allowed; this is [A-Z]+"):
         guard.check(sql)
 
 
