@@ -102,7 +102,9 @@ _POOL_SIGNS = ("Resources exhausted", "exceeded the allowable limit", "memory al
 _BAD_SHOW = "is not supported unless information_schema is enabled"
 
 
-def translate(error: BaseException, *, datasets: Iterable[str] = ()) -> Fault:
+def translate(  # noqa: PLR0911 - a table of decisions, top to bottom
+    error: BaseException, *, datasets: Iterable[str] = ()
+) -> Fault:
     """The fault that a caller is told for what the engine raised while it worked on `datasets`."""
     if isinstance(error, Fault):
         return error
@@ -113,6 +115,8 @@ def translate(error: BaseException, *, datasets: Iterable[str] = ()) -> Fault:
     refusal = _refusal(text)
     if refusal is not None:
         return refusal
+    if "for JSON encoding" in text or "supported by JSON" in text:
+        return SqlError(f"A column has a type that JSON cannot carry; cast it. {clean(text)}")
     if any(sign in text for sign in _POOL_SIGNS):
         return ResourceExhausted("The query needs more memory than its budget, even with spilling.")
     if any(sign in text for sign in _SOURCE_SIGNS) and (names := sorted(set(datasets))):

@@ -104,6 +104,7 @@ def test_an_exhausted_pool_is_400_resource_exhausted(tmp_path: Path) -> None:
     settings = RuntimeSettings(
         tenant="t", epoch=1, secret="s", memory_limit_bytes=1, cache_dir=tmp_path, import_root=tmp_path
     )
+    settings.spill_dir.mkdir(parents=True)
     fault = fault_of(answering_session(settings), "select array_agg(value) from generate_series(1, 20000000)")
     assert (fault.status, fault.code) == (400, "resource_exhausted")
 
