@@ -99,6 +99,7 @@ _SOURCE_SIGNS = (
     "No suitable object store",
 )
 _POOL_SIGNS = ("Resources exhausted", "exceeded the allowable limit", "memory allocation of")
+_MAX_MESSAGE = 2_000
 _BAD_SHOW = "is not supported unless information_schema is enabled"
 
 
@@ -130,7 +131,7 @@ def clean(text: str) -> str:
     text = _SETTING_HINT.sub("", _NOISE.sub("", text)).strip().replace("\ncaused by\n", ": ")
     if match := _PARSER_ERROR.match(text):
         text = match[1].replace('\\"', '"').replace("\\'", "'")
-    return text
+    return text if len(text) <= _MAX_MESSAGE else text[:_MAX_MESSAGE] + "…"
 
 
 def source_reason(text: str) -> str:
