@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -127,7 +127,7 @@ class Supervisor:
 
 
 @asynccontextmanager
-async def running(*servers: EmbeddedServer) -> AsyncIterator[None]:
+async def running(*servers: EmbeddedServer) -> AsyncGenerator[None]:
     """The embedded servers alone, for the length of a block: for tests and tools that need a real one."""
     supervisor = Supervisor(Console())
     try:
