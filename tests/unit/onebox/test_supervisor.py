@@ -23,8 +23,12 @@ def _command(tmp_path: Path, script: str) -> Command:
 
 
 async def _until_lines(file: Path, count: int) -> None:
-    while not file.exists() or file.read_text().count("\n") < count:  # noqa: ASYNC110 (another process writes it)
+    while _lines(file) < count:  # noqa: ASYNC110 (another process writes it)
         await asyncio.sleep(0.02)
+
+
+def _lines(file: Path) -> int:
+    return file.read_text().count("\n") if file.exists() else 0
 
 
 @pytest.fixture
