@@ -47,7 +47,7 @@ def find_postgres(user: ServerUser | None) -> Path:
         )
     if user is None or _can_run(programs, user):
         return programs
-    for parent in (Path("/var/cache/weir"), Path(tempfile.gettempdir()) / "weir-cache"):
+    for parent in _copy_parents():
         copy = _copy_for_servers(package, parent)
         if copy and _can_run(copy, user):
             return copy
@@ -55,6 +55,10 @@ def find_postgres(user: ServerUser | None) -> Path:
         f"Postgres does not run as root, and user {user.uid} cannot reach its programs in {programs}; "
         "start weir as an ordinary user or set WEIR_DATABASE_URL."
     )
+
+
+def _copy_parents() -> tuple[Path, ...]:
+    return Path("/var/cache/weir"), Path(tempfile.gettempdir()) / "weir-cache"
 
 
 def _package_directory(package: str) -> Path:

@@ -5,7 +5,6 @@ import contextlib
 import ctypes
 import os
 import signal
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -86,6 +85,7 @@ async def start_child(command: Command, stdin: int = asyncio.subprocess.DEVNULL)
     try:
         command.log.parent.mkdir(parents=True, exist_ok=True)
         with command.log.open("ab") as log:
+            log_start = log.tell()  # before the start: the child moves this position too
             process = await asyncio.create_subprocess_exec(
                 *command.argv,
                 stdin=stdin,
@@ -94,9 +94,12 @@ async def start_child(command: Command, stdin: int = asyncio.subprocess.DEVNULL)
                 cwd=command.directory,
                 env=command.environment,
                 preexec_fn=partial(_die_with_parent, command.kill_signal, os.getpid()),
-                **_identity(command),
+                process_group=0 if command.own_group else None,
+                user=command.user.uid if command.user else None,
+                group=command.user.gid if command.user else None,
+                extra_groups=() if command.user else None,
             )
-            return Child(process, command, log.tell())
+            return Child(process, command, log_start)
     except OSError as error:
         raise OneboxError(f"{command.argv[0]} could not be started: {error.strerror or error}.") from error
 
@@ -128,15 +131,8 @@ def rotate_log(log: Path) -> None:
             log.replace(log.with_name(log.name + ".1"))
 
 
-def _identity(command: Command) -> dict[str, object]:
-    identity: dict[str, object] = {"process_group": 0} if command.own_group else {}
-    if command.user is not None:
-        identity |= {"user": command.user.uid, "group": command.user.gid, "extra_groups": ()}
-    return identity
-
-
 # Loaded before any fork: the child may do no more than the call itself.
-_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+_prctl = getattr(ctypes.CDLL(None), "prctl", None)  # Linux only
 
 
 def _die_with_parent(kill_signal: int, parent: int) -> None:

@@ -7,7 +7,7 @@ import pwd
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -145,7 +145,7 @@ def _postgres_processes_in(directory: Path) -> Iterator[int]:
 
 
 @contextmanager
-def _readable_text(text: str, user: ServerUser | None) -> Iterator[int]:
+def _readable_text(text: str, user: ServerUser | None) -> Generator[int]:
     """A pipe that holds one line: a password on a command line would be public."""
     reading, writing = os.pipe()
     try:

@@ -5,7 +5,7 @@ import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ _LONGEST_SOCKET_NAME = 24
 
 
 @contextmanager
-def held_data_directory(data_dir: Path) -> Iterator[None]:
+def held_data_directory(data_dir: Path) -> Generator[None]:
     """Creates it and holds it for this process; the kernel lets go when we end, however we end."""
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -127,7 +127,7 @@ class Supervisor:
 
 
 @asynccontextmanager
-async def running(*servers: EmbeddedServer) -> AsyncIterator[None]:
+async def running(*servers: EmbeddedServer) -> AsyncGenerator[None]:
     """The embedded servers alone, for the length of a block: for tests and tools that need a real one."""
     supervisor = Supervisor(Console())
     try:
@@ -150,7 +150,8 @@ async def _wait_until_ready(watched: _Watched, child: Child) -> None:
                 f"{service.name} was not ready after {service.ready_seconds:.0f} s; its log is {service.command.log}."
             )
         await asyncio.sleep(_POLL_SECONDS)
-    watched.ready.set_result(None)
+    if not watched.ready.done():  # whoever waited for it may have been called off
+        watched.ready.set_result(None)
 
 
 def _obituary(service: Service, child: Child, endings: int) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -63,9 +63,11 @@ async def _up(settings: OneboxSettings, steps: Steps, console: Console, orphanag
     try:
         require_free_port(settings.port)
         with held_data_directory(data_dir):
-            async with _stopped_at_the_end(Supervisor(console), stop) as supervisor:
-                async with _background(orphanage.reap_for_ever(supervisor.pids)):
-                    await _run(_start(settings, steps, console, supervisor), supervisor, stop)
+            async with (
+                _stopped_at_the_end(Supervisor(console), stop) as supervisor,
+                _background(orphanage.reap_for_ever(supervisor.pids)),
+            ):
+                await _run(_start(settings, steps, console, supervisor), supervisor, stop)
     except OneboxError as error:
         console.fail(str(error))
         return 1
@@ -172,7 +174,7 @@ async def _guarded(failure: str, deed: Awaitable[object], data_dir: Path) -> Non
 
 
 @asynccontextmanager
-async def _stopped_at_the_end(supervisor: Supervisor, stop: StopRequests) -> AsyncIterator[Supervisor]:
+async def _stopped_at_the_end(supervisor: Supervisor, stop: StopRequests) -> AsyncGenerator[Supervisor]:
     try:
         yield supervisor
     finally:
@@ -182,7 +184,7 @@ async def _stopped_at_the_end(supervisor: Supervisor, stop: StopRequests) -> Asy
 
 
 @asynccontextmanager
-async def _background(deed: Coroutine[Any, Any, Any]) -> AsyncIterator[asyncio.Task[Any]]:
+async def _background(deed: Coroutine[Any, Any, Any]) -> AsyncGenerator[asyncio.Task[Any]]:
     """A task that ends with the block."""
     task = asyncio.create_task(deed)
     try:
