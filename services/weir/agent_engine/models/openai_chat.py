@@ -100,7 +100,7 @@ class OpenAIChat:
         url = chat_url(access.type, access.base_url)
         body = msgspec.json.encode(request_body(access, prompt))
         async with self._answer(url, access, body) as response:
-            answer = _Answer()
+            answer = AnswerInPieces()
             try:
                 async for content in response.content.iter_any():
                     for part in answer.read(content):
@@ -144,7 +144,7 @@ class OpenAIChat:
         raise AssertionError("the last attempt returns or raises")
 
 
-class _Answer:
+class AnswerInPieces:
     """Puts an answer together from its events."""
 
     def __init__(self) -> None:
