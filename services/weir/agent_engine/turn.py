@@ -202,14 +202,14 @@ async def _write_step(turn: Turn, studio: Studio) -> None:
 
 async def _end(turn: Turn, studio: Studio) -> None:
     """Writes the end down before it is told: whoever sees `done` finds the answer in the session."""
-    if turn.fault is None:
-        turn.events.append("message", {"content": turn.transcript.text})
     try:
         await _write_end(turn, studio)
     except WeirError as fault:
         log.error("end of turn not written", session_id=turn.assignment.session_id, fault=fault.message)
         turn.fault = turn.fault or Fault(fault.code, "The answer could not be kept in the session")
-    if turn.fault is not None:
+    if turn.fault is None:
+        turn.events.append("message", {"content": turn.transcript.text})
+    else:
         turn.events.append("error", error_data(turn.fault.code, turn.fault.message))
     done = done_data(
         turn.assignment.session_id, input_tokens=turn.input_tokens, output_tokens=turn.output_tokens
