@@ -92,6 +92,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     engine_url: str = "http://127.0.0.1:8445"
     """Where the agent-engine service listens and is found."""
 
+    worker_url: str = "http://127.0.0.1:8447"
+    """Where the worker tells its metrics."""
+
     demo_model_url: str = "http://127.0.0.1:8446"
     """Where the scripted demo model listens and is found."""
 

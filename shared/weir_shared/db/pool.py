@@ -6,7 +6,7 @@ besides. Work that crosses tenants by design runs as the owner of the tables, in
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -27,6 +27,8 @@ ACQUIRE_SECONDS = 5
 # asyncpg needs up to twice this in a black hole: the statement, then its cancellation.
 STATEMENT_SECONDS = 10
 
+# The first byte of a jsonb value on the wire.
+JSONB_VERSION = b"\x01"
 # An escaped NUL, and not the text `\\u0000` whose backslash is itself escaped.
 _ESCAPED_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 
@@ -51,11 +53,11 @@ class DatabaseUnavailable(Unavailable):
 class Database:
     """A pool of connections, handed out one unit of work at a time."""
 
-    def __init__(self, pool: "asyncpg.Pool[Record]") -> None:
+    def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
     @asynccontextmanager
-    async def tenant(self, tenant_id: str) -> AsyncIterator[Connection]:
+    async def tenant(self, tenant_id: str) -> AsyncGenerator[Connection, None]:
         """A transaction that sees one tenant only. Committed when the block ends, undone when it raises."""
         if parse_uuid(tenant_id) != tenant_id:
             raise ValueError("a tenant id is a canonical UUID")
@@ -65,7 +67,7 @@ class Database:
             yield connection
 
     @asynccontextmanager
-    async def any_tenant(self) -> AsyncIterator[Connection]:
+    async def any_tenant(self) -> AsyncGenerator[Connection, None]:
         """A transaction across tenants, for claims, sweeps and credentials."""
         async with self._unit("begin") as connection:
             yield connection
@@ -78,7 +80,7 @@ class Database:
         await self._pool.close()
 
     @asynccontextmanager
-    async def _unit(self, begin: str) -> AsyncIterator[Connection]:
+    async def _unit(self, begin: str) -> AsyncGenerator[Connection, None]:
         try:
             connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
         except _UNREACHABLE:
@@ -119,8 +121,8 @@ async def open_database(dsn: str, *, size: int = 10) -> Database:
 async def _teach_types(connection: asyncpg.Connection) -> None:  # type: ignore[type-arg]
     await connection.set_type_codec(
         "jsonb",
-        encoder=lambda value: b"\x01" + _encode_json(value),
-        decoder=lambda content: msgspec.json.decode(content[1:]),
+        encoder=_encode_json,
+        decoder=_decode_json,
         schema="pg_catalog",
         format="binary",
     )
@@ -130,7 +132,11 @@ async def _teach_types(connection: asyncpg.Connection) -> None:  # type: ignore[
 
 def _encode_json(value: Any) -> bytes:
     # jsonb refuses the NUL character, which text of a model or a tool may hold.
-    return _ESCAPED_NUL.sub(rb"\1", msgspec.json.encode(value))
+    return JSONB_VERSION + _ESCAPED_NUL.sub(rb"\1", msgspec.json.encode(value))
+
+
+def _decode_json(content: bytes) -> Any:
+    return msgspec.json.decode(content[1:])
 
 
 async def _no_reset(_: Any) -> None:

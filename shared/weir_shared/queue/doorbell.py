@@ -5,7 +5,7 @@ Nothing here is the truth: a ring that is lost is rung again by a sweep, a notic
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -25,7 +25,7 @@ def redis_settings(url: str) -> RedisSettings:
     settings = RedisSettings.from_dsn(url)
     settings.conn_timeout = 5
     settings.conn_retries = 3
-    settings.conn_retry_delay = 0.5
+    settings.conn_retry_delay = 1
     return settings
 
 
@@ -66,7 +66,7 @@ class Doorbell:
             log.warning("notice not sent, pollers will find it", topic=topic, fault=str(fault))
 
     @asynccontextmanager
-    async def awaiting(self, topic: str) -> AsyncIterator[asyncio.Event]:
+    async def awaiting(self, topic: str) -> AsyncGenerator[asyncio.Event, None]:
         """An event that a notice of the topic sets. Look at the row after entering, then wait with a time-out."""
         event = asyncio.Event()
         self._waiting[topic].add(event)

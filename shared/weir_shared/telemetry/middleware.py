@@ -6,7 +6,7 @@ import uuid
 from typing import Any
 
 import structlog
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from weir_shared.telemetry.metrics import HTTP_IN_FLIGHT, HTTP_REQUESTS, HTTP_SECONDS
 
@@ -63,7 +63,7 @@ class RequestTelemetry:
             kept.append((ROUTE, route.encode()))
         return route, kept
 
-    def _tell(self, scope: Scope, seen: dict[str, Any], seconds: float) -> None:
+    def _tell(self, scope: HTTPScope, seen: dict[str, Any], seconds: float) -> None:
         route, method, status = seen.get("route", UNMATCHED), scope["method"], seen["status"]
         HTTP_REQUESTS.labels(self._service, route, method, str(status)).inc()
         HTTP_SECONDS.labels(self._service, route, method).observe(seconds)

@@ -9,7 +9,7 @@ from litestar.di import Provide
 from litestar.middleware import DefineMiddleware
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.types import ControllerRouterHandler
+from litestar.types import ASGIApp, ControllerRouterHandler
 
 from weir_shared.auth.guards import open_to_all, provide_principal, refuse_unguarded_routes
 from weir_shared.auth.middleware import TicketMiddleware
@@ -32,15 +32,20 @@ def create_service(
     state: dict[str, Any] | None = None,
     dependencies: dict[str, Provide] | None = None,
     version: str = "0.1.0",
+    schema_path: str = "/schema",
+    own_metrics: bool = True,
+    front: Callable[[Litestar], ASGIApp] | None = None,
 ) -> Litestar:
     """A service whose routes are guarded, measured and documented.
 
     `inspector` makes it a room behind the gateway: only its own documents are then served without a ticket.
+    `front` is what stands before its routes and may answer in their place.
     Raises UnguardedRoute when a route declares no guard.
     """
     ticketed = [DefineMiddleware(TicketMiddleware, inspector=inspector)] if inspector else []
+    operators = [metrics_route] if own_metrics else []
     app = Litestar(
-        route_handlers=[Router("/", route_handlers=list(routes), middleware=ticketed), metrics_route],
+        route_handlers=[Router("/", route_handlers=list(routes), middleware=ticketed), *operators],
         dependencies={"principal": Provide(provide_principal), **(dependencies or {})},
         exception_handlers={Exception: error_handler(render_error)},
         lifespan=list(lifespan),
@@ -48,15 +53,24 @@ def create_service(
         openapi_config=OpenAPIConfig(
             title=title,
             version=version,
-            path="/schema",
+            path=schema_path,
             render_plugins=[JsonRenderPlugin()],
             openapi_router=Router(
-                "/schema", route_handlers=[], guards=[open_to_all], include_in_schema=False
+                schema_path, route_handlers=[], guards=[open_to_all], include_in_schema=False
             ),
         ),
         state=State(state or {}),
         logging_config=None,
     )
     # Around Litestar, not within it: its own 404 and 405 never reach its middleware.
-    app.asgi_handler = RequestTelemetry(app.asgi_handler, service)
+    app.asgi_handler = RequestTelemetry(front(app) if front else app.asgi_handler, service)
     return refuse_unguarded_routes(app)
+
+
+def from_state(name: str) -> Provide:
+    """A dependency that the service's lifespan has put into its state under that name."""
+
+    async def provide(state: State) -> Any:
+        return state[name]
+
+    return Provide(provide)

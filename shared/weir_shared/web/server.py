@@ -22,6 +22,8 @@ def serve(app: Any, *, host: str, port: int) -> None:
         access_log=False,
         server_header=False,
         backlog=2048,
+        # Above the clients' own patience with an idle connection, so that it is never us who close under a request.
+        timeout_keep_alive=75,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
 

@@ -1,0 +1,39 @@
+# Two commands: `make up` starts the platform, `make test` proves it.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: up test bench conformance lock format clean
+
+up: $(VENV)/.runtime
+	@exec $(RUN) -m weir up
+
+test: $(VENV)/.dev
+	@$(RUN) -m ruff check services shared tests
+	@$(RUN) -m ruff format --check services shared tests
+	@$(RUN) -m basedpyright
+	@$(RUN) -m pytest -q
+
+bench: $(VENV)/.dev
+	@$(RUN) -m tests.benchmarks
+
+conformance: $(VENV)/.dev
+	@$(RUN) -m tests.conformance $(SUITES)
+
+format: $(VENV)/.dev
+	@$(RUN) -m ruff check --fix services shared tests
+	@$(RUN) -m ruff format services shared tests
+
+lock: $(VENV)/.dev
+	@sh deploy/lock.sh $(RUN)
+
+clean:
+	rm -rf $(VENV) .bench .pytest_cache .ruff_cache
+
+$(VENV)/.runtime: deploy/requirements.lock pyproject.toml
+	@sh deploy/install.sh "$(PYTHON)" $(VENV) deploy/requirements.lock
+	@touch $@
+
+$(VENV)/.dev: deploy/requirements-dev.lock pyproject.toml
+	@sh deploy/install.sh "$(PYTHON)" $(VENV) deploy/requirements-dev.lock
+	@touch $@ $(VENV)/.runtime

@@ -1,0 +1,139 @@
+"""`weir <command>`: the map of the system, and the only place that imports the rooms lazily."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+
+from weir import __version__
+from weir_shared.auth.keys import UnusableKey
+from weir_shared.sealing import SealError
+from weir_shared.settings import SettingError, Settings, document_settings, read_settings
+
+Command = Callable[[Settings], int]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command and returns the exit code; a setting that is wrong stops it with one sentence."""
+    parser = argparse.ArgumentParser(prog="weir", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"weir {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for name, (command, meaning) in COMMANDS.items():
+        commands.add_parser(name, help=meaning, description=meaning).set_defaults(run=command)
+    chosen = parser.parse_args(arguments)
+    try:
+        return chosen.run(read_settings())
+    except (SettingError, UnusableKey, SealError) as fault:
+        print(f"weir {chosen.command}: {fault}", file=sys.stderr)  # noqa: T201
+        return 1
+
+
+def up(settings: Settings) -> int:
+    from weir.onebox.demo import add_demo  # noqa: PLC0415
+    from weir.onebox.plan import OneboxSettings  # noqa: PLC0415
+    from weir.onebox.up import Steps, run_up  # noqa: PLC0415
+    from weir_shared.db.migrate import migrate  # noqa: PLC0415
+
+    onebox = OneboxSettings(
+        port=settings.port,
+        data_dir=settings.data_dir,
+        database_url=settings.database_url,
+        redis_url=settings.redis_url,
+        demo=settings.demo,
+        import_root=settings.imports,
+        environment=dict(os.environ),
+    )
+    return run_up(onebox, Steps(migrate=migrate, seed=add_demo))
+
+
+def gateway(settings: Settings) -> int:
+    from weir.gateway.app import create_app  # noqa: PLC0415
+
+    return _serve(create_app, "gateway", settings, (settings.host, settings.port))
+
+
+def context_lake(settings: Settings) -> int:
+    from weir.context_lake.app import create_app  # noqa: PLC0415
+
+    return _serve(create_app, "context-lake", settings, None)
+
+
+def agent_engine(settings: Settings) -> int:
+    from weir.agent_engine.app import create_app  # noqa: PLC0415
+
+    return _serve(create_app, "agent-engine", settings, None)
+
+
+def worker(settings: Settings) -> int:
+    from weir.worker.app import run_worker  # noqa: PLC0415
+    from weir_shared.telemetry.logs import configure_logs  # noqa: PLC0415
+
+    configure_logs("worker", settings.log_level)
+    return run_worker(settings)
+
+
+def lake_host(settings: Settings) -> int:
+    from weir.lake_runtime.zygote import HostSettings  # noqa: PLC0415
+    from weir.lake_runtime.zygote import main as run_host  # noqa: PLC0415
+
+    run_host(HostSettings(control_socket=settings.host_socket))
+    return 0
+
+
+def demo_model(settings: Settings) -> int:
+    from weir.demo_model.app import serve_demo_model  # noqa: PLC0415
+
+    return serve_demo_model(settings)
+
+
+def migrate(settings: Settings) -> int:
+    from weir_shared.db.migrate import MigrationError, migrate  # noqa: PLC0415
+
+    if settings.database_url is None:
+        raise SettingError("weir migrate needs WEIR_DATABASE_URL")
+    try:
+        applied = asyncio.run(migrate(settings.database_url))
+    except (MigrationError, OSError) as fault:
+        print(f"weir migrate: {fault}", file=sys.stderr)  # noqa: T201
+        return 1
+    print("\n".join(applied) or "nothing to apply")  # noqa: T201
+    return 0
+
+
+def settings_page(_: Settings) -> int:
+    rows = [f"| `{doc.variable}` | `{doc.default}` | {doc.meaning} |" for doc in document_settings()]
+    print("\n".join(["| variable | default | meaning |", "| --- | --- | --- |", *rows]))  # noqa: T201
+    return 0
+
+
+def _serve(
+    create_app: Callable[[Settings], object],
+    service: str,
+    settings: Settings,
+    address: tuple[str, int] | None,
+) -> int:
+    from weir_shared.telemetry.logs import configure_logs  # noqa: PLC0415
+    from weir_shared.web.server import address_of, serve  # noqa: PLC0415
+
+    configure_logs(service, settings.log_level)
+    url = {"context-lake": settings.lake_url, "agent-engine": settings.engine_url}.get(service, "")
+    host, port = address or address_of(url)
+    serve(create_app(settings), host=host, port=port)
+    return 0
+
+
+COMMANDS: dict[str, tuple[Command, str]] = {
+    "up": (up, "start the whole platform on this machine"),
+    "gateway": (gateway, "serve the gateway"),
+    "context-lake": (context_lake, "serve the context lake's control plane"),
+    "agent-engine": (agent_engine, "serve the agent engine"),
+    "worker": (worker, "run background jobs"),
+    "lake-host": (lake_host, "fork and watch the lake's runtimes"),
+    "demo-model": (demo_model, "serve the scripted demo model"),
+    "migrate": (migrate, "bring the database to this version"),
+    "settings": (settings_page, "print every setting as a table"),
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

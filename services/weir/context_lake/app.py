@@ -1,0 +1,76 @@
+"""The room's table of contents: its routes, and what they are made of."""
+
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from litestar import Litestar
+
+from weir.context_lake.datasets import Catalogue
+from weir.context_lake.deployment import Deployment
+from weir.context_lake.routes import datasets, lifecycle, sql, status
+from weir.context_lake.runtimes import Runtimes
+from weir.context_lake.sql import SqlDesk
+from weir.context_lake.status import StatusDesk
+from weir.context_lake.surroundings import surroundings_of
+from weir.context_lake.vms.waking import Vms
+from weir_shared.auth.keys import TICKET_KEY, load_or_create_key_pair
+from weir_shared.auth.tickets import TicketInspector
+from weir_shared.db.pool import open_database
+from weir_shared.queue.doorbell import open_doorbell
+from weir_shared.sealing import Vault, load_or_create_keys
+from weir_shared.settings import SettingError, Settings
+from weir_shared.web.app import create_service, from_state
+from weir_shared.web.errors import render_lake_error
+
+PARTS = ("catalogue", "vms", "sql_desk", "status_desk", "most_seconds")
+# How often a lake's use is written down at most; a quarter of the idle time keeps it awake for sure.
+ACTIVITY_SECONDS = 10
+CONNECTIONS = 20
+
+
+def create_app(settings: Settings) -> Litestar:
+    """The context lake of these settings; it opens its connections when it is served.
+
+    Raises UnusableKey, SealError or SettingError when it could not serve.
+    """
+    if settings.database_url is None or settings.redis_url is None:
+        raise SettingError("The context lake needs WEIR_DATABASE_URL and WEIR_REDIS_URL; `weir up` sets both")
+    tickets = load_or_create_key_pair(settings.keys_dir, TICKET_KEY)
+    return create_service(
+        service="context-lake",
+        title="Weir context lake",
+        routes=[datasets.routes, sql.routes, status.routes, lifecycle.routes],
+        render_error=render_lake_error,
+        lifespan=[_opened(settings)],
+        inspector=TicketInspector(tickets.public, "context-lake"),
+        dependencies={name: from_state(name) for name in PARTS},
+    )
+
+
+def _opened(settings: Settings) -> Any:
+    """The room's parts, open for as long as it serves."""
+
+    @asynccontextmanager
+    async def opened(app: Litestar) -> AsyncGenerator[None, None]:
+        assert settings.database_url and settings.redis_url
+        async with AsyncExitStack() as stack:
+            database = await open_database(settings.database_url, size=CONNECTIONS)
+            stack.push_async_callback(database.close)
+            doorbell = await open_doorbell(settings.redis_url)
+            stack.push_async_callback(doorbell.close)
+            vault = Vault(database, load_or_create_keys(settings.keys_dir / "kek"))
+            runtimes = Runtimes(vault)
+            stack.push_async_callback(runtimes.close)
+            surroundings = surroundings_of(settings)
+            vms = Vms(database, doorbell, runtimes, Deployment(database, vault, runtimes, surroundings))
+            app.state.update(
+                catalogue=Catalogue(database, vault, doorbell, surroundings),
+                vms=vms,
+                sql_desk=SqlDesk(vms, activity_seconds=min(ACTIVITY_SECONDS, settings.vm_idle_seconds / 4)),
+                status_desk=StatusDesk(database, vms, runtimes),
+                most_seconds=settings.sql_timeout_seconds,
+            )
+            yield
+
+    return opened

@@ -1,0 +1,45 @@
+"""What a connector is: an id, its parameters, a check of its own, and the way to the runtime's words."""
+
+import re
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from weir.context_lake.connectors.declared import Findings, Param, Params, Place
+from weir.context_lake.surroundings import Surroundings
+
+_FROM = re.compile(r"([A-Za-z][A-Za-z0-9_.-]*):(//)?(.*)", re.DOTALL)
+
+
+class SourceText(Struct, frozen=True):
+    """A `from` in its two parts: `s3://bucket/key` is `s3` and `bucket/key`."""
+
+    connector: str
+    path: str
+    has_slashes: bool
+
+
+class Source(Struct, frozen=True, kw_only=True):
+    """A dataset in the runtime's words."""
+
+    format: str
+    location: str
+    options: dict[str, str]
+
+
+Check = Callable[[SourceText, Params, Place, Surroundings, Findings], None]
+Locate = Callable[[SourceText, Params, Surroundings], Source]
+
+
+class Connector(Struct, frozen=True, kw_only=True):
+    id: str
+    params: tuple[Param, ...]
+    check: Check
+    locate: Locate
+    notifies: bool = False
+    """Whether a change at the source can be told to the platform."""
+
+
+def read_from(text: str) -> SourceText | None:
+    match = _FROM.fullmatch(text)
+    return SourceText(match[1].lower(), match[3], bool(match[2])) if match else None

@@ -1,0 +1,59 @@
+"""A lake's configuration as a Spicepod: the parsed form, and the YAML that parses to exactly that."""
+
+from typing import Any
+
+import yaml
+
+from weir.context_lake.config import Dataset, Document, View
+
+
+class _Dumper(yaml.SafeDumper):
+    """Block scalars for texts of several lines, and no anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _dump_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text and _fits_block(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+def _fits_block(text: str) -> bool:
+    return all(sign == "\n" or sign.isprintable() for sign in text)
+
+
+_Dumper.add_representer(str, _dump_text)
+
+
+def spicepod_of(document: Document) -> dict[str, Any]:
+    """The document with the keys of a Spicepod, in their fixed order."""
+    return {
+        "version": "v1",
+        "kind": "Spicepod",
+        "datasets": [_dataset(dataset) for dataset in document.datasets],
+        "views": [_view(view) for view in document.views],
+    }
+
+
+def yaml_of(spicepod: dict[str, Any]) -> str:
+    """Deterministic, so that two texts differ only when two configurations do."""
+    return yaml.dump(spicepod, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
+
+
+def _dataset(dataset: Dataset) -> dict[str, Any]:
+    shown: dict[str, Any] = {"from": dataset.from_, "name": dataset.name}
+    if dataset.description is not None:
+        shown["description"] = dataset.description
+    if dataset.notifications:
+        shown["notifications"] = True
+    if dataset.params:
+        shown["params"] = dict(sorted(dataset.params.items()))
+    return shown
+
+
+def _view(view: View) -> dict[str, Any]:
+    shown: dict[str, Any] = {"name": view.name}
+    if view.description is not None:
+        shown["description"] = view.description
+    return shown | {"sql": view.sql}

@@ -1,0 +1,1 @@
+"""The room's URLs: one noun a module."""

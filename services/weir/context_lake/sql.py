@@ -1,0 +1,212 @@
+"""Running one query: a place, a runtime that is awake and up to date, and its answer as it comes."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any, Literal
+
+import aiohttp
+import msgspec
+import structlog
+from msgspec import UNSET, Struct, UnsetType
+
+from weir.context_lake import measures
+from weir.context_lake.admission import Admission
+from weir.context_lake.refusals import RuntimeLost, error_of
+from weir.context_lake.runtimes import RuntimeGone, RuntimeRefused
+from weir.context_lake.vms.waking import Vms
+from weir_shared.auth.principal import Principal
+from weir_shared.errors import DeadlineExceeded, FieldError, ValidationFailed, WeirError
+
+DEFAULT_ROWS = 10_000
+MAX_ROWS = 1_000_000
+MAX_SECONDS = 180
+# A boot that goes on while its query is given up.
+RETRY_AFTER_SECONDS = 15
+
+Phase = Literal["queued", "provisioning", "executing"]
+
+log = structlog.get_logger(__name__)
+
+
+class WantedQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A query as a request has it; `sql` is another name of `query`."""
+
+    query: str | UnsetType = UNSET
+    sql: str | UnsetType = UNSET
+    parameters: list[Any] | dict[str, Any] | None = None
+    maxRows: int = DEFAULT_ROWS
+    timeoutSeconds: float = MAX_SECONDS
+
+
+class Query(Struct, frozen=True, kw_only=True):
+    """A query that may be run."""
+
+    text: str
+    parameters: list[Any] | dict[str, Any] | None = None
+    max_rows: int = DEFAULT_ROWS
+    seconds: float = MAX_SECONDS
+
+
+class QueryTimedOut(DeadlineExceeded):
+    """The budget is spent; `phase` says on what."""
+
+    def __init__(self, seconds: float, phase: Phase) -> None:
+        super().__init__(
+            f"The query did not finish within {seconds:g} seconds",
+            details={"phase": phase},
+            headers={"Retry-After": str(RETRY_AFTER_SECONDS)} if phase == "provisioning" else None,
+        )
+
+
+class AnswerBroken(Exception):
+    """The answer broke off after its first byte; only a broken connection tells the caller so."""
+
+
+def check_query(wanted: WantedQuery, *, most_seconds: float) -> Query:
+    """Raises ValidationFailed with every fault."""
+    errors: list[FieldError] = []
+    text = wanted.query if wanted.query is not UNSET else wanted.sql
+    if wanted.query is not UNSET and wanted.sql is not UNSET:
+        errors.append(FieldError(path="sql", message="sql and query are one field: send one of them"))
+    if text is UNSET:
+        errors.append(FieldError(path="query", message="query is required", code="required"))
+    elif not text.strip():
+        errors.append(FieldError(path="query", message="query must not be empty", code="required"))
+    if not 1 <= wanted.maxRows <= MAX_ROWS:
+        errors.append(FieldError(path="maxRows", message=f"maxRows must be between 1 and {MAX_ROWS}"))
+    if not 1 <= wanted.timeoutSeconds <= MAX_SECONDS:
+        message = f"timeoutSeconds must be between 1 and {MAX_SECONDS}"
+        errors.append(FieldError(path="timeoutSeconds", message=message))
+    if errors:
+        raise ValidationFailed(errors)
+    return Query(
+        text=str(text),
+        parameters=wanted.parameters,
+        max_rows=wanted.maxRows,
+        seconds=min(wanted.timeoutSeconds, most_seconds),
+    )
+
+
+class SqlDesk:
+    """Runs the queries of this process."""
+
+    def __init__(self, vms: Vms, *, activity_seconds: float) -> None:
+        self._vms = vms
+        self._admission = Admission()
+        self._activity_seconds = activity_seconds
+        self._noted: dict[str, float] = {}
+
+    async def run_sql(self, principal: Principal, query: Query) -> "Answer":
+        """The answer once it has begun; whoever gets it reads it or closes it.
+
+        Raises VmFailed, TooManyQueries, QueryTimedOut, or what the runtime says of the statement.
+        """
+        run = _Run(principal.tenant_id, query)
+        try:
+            async with asyncio.timeout_at(run.deadline), AsyncExitStack() as stack:
+                await stack.enter_async_context(self._admission.place(run.tenant_id))
+                response = await self._begin(run, stack)
+                await self._note_activity(run.tenant_id)
+                return Answer(response, run, stack.pop_all())
+        except TimeoutError:
+            run.observe("timeout")
+            raise QueryTimedOut(query.seconds, run.phase) from None
+        except WeirError as error:
+            run.observe(error.code)
+            raise
+
+    async def _begin(self, run: "_Run", stack: AsyncExitStack) -> aiohttp.ClientResponse:
+        """Asks the runtime; one that is gone before its first byte is replaced and asked once more."""
+        was_cold = False
+        for cause in ("query", "lost"):
+            run.phase = "provisioning"
+            vm, client, waited = await self._vms.ensure_running(run.tenant_id, cause=cause)
+            was_cold = was_cold or waited
+            run.phase = "executing"
+            body = run.body(cold_start=was_cold)
+            try:
+                return await stack.enter_async_context(
+                    client.request("POST", "/sql", body, seconds=run.seconds_left)
+                )
+            except RuntimeRefused as refusal:
+                raise error_of(refusal) from None
+            except RuntimeGone as fault:
+                log.warning("runtime lost", tenant_id=run.tenant_id, epoch=vm.epoch, reason=str(fault))
+                await self._vms.give_up(vm)
+        raise RuntimeLost
+
+    async def _note_activity(self, tenant_id: str) -> None:
+        """Keeps the runtime awake; not for every query, that would be a write a read."""
+        now = time.monotonic()
+        if now - self._noted.get(tenant_id, -self._activity_seconds) < self._activity_seconds:
+            return
+        self._noted[tenant_id] = now
+        await self._vms.note_activity(tenant_id)
+
+
+class Answer:
+    """A runtime's answer that has begun: its headers, and its bytes as they come."""
+
+    def __init__(self, response: aiohttp.ClientResponse, run: "_Run", held: AsyncExitStack) -> None:
+        self._response = response
+        self._run = run
+        self._held = held
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Those that belong to the body."""
+        return [
+            (name.encode(), self._response.headers[name].encode())
+            for name in ("content-type", "content-length")
+            if name in self._response.headers
+        ]
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The bytes, as large as they arrive. Raises AnswerBroken when they end too early or too late."""
+        try:
+            async with asyncio.timeout_at(self._run.deadline):
+                async for chunk in self._response.content.iter_any():
+                    measures.SQL_BYTES.inc(len(chunk))
+                    yield chunk
+        except TimeoutError:
+            self._run.observe("timeout")
+            raise AnswerBroken("timeout") from None
+        except (aiohttp.ClientError, OSError) as fault:
+            self._run.observe("broken")
+            raise AnswerBroken(type(fault).__name__) from None
+        self._run.observe("ok")
+
+    async def close(self) -> None:
+        """Gives back the place and the connection; a query that still runs is ended by that."""
+        await self._held.aclose()
+
+
+class _Run:
+    """One query's way through the desk."""
+
+    def __init__(self, tenant_id: str, query: Query) -> None:
+        self.tenant_id = tenant_id
+        self.phase: Phase = "queued"
+        self.deadline = asyncio.get_running_loop().time() + query.seconds
+        self._query = query
+        self._started = time.monotonic()
+
+    @property
+    def seconds_left(self) -> float:
+        return self.deadline - asyncio.get_running_loop().time()
+
+    def body(self, *, cold_start: bool) -> bytes:
+        return msgspec.json.encode(
+            {
+                "query": self._query.text,
+                "parameters": self._query.parameters,
+                "maxRows": self._query.max_rows,
+                "format": "json",
+                "coldStart": cold_start,
+            }
+        )
+
+    def observe(self, result: str) -> None:
+        measures.SQL_SECONDS.labels(result).observe(time.monotonic() - self._started)

@@ -1,0 +1,105 @@
+"""`lakes` and `lake_configs`: the newest version of a lake, and every version before it."""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from weir.context_lake.config import Document
+from weir_shared.db.pool import Connection
+
+KEPT_VERSIONS = 100
+
+
+class StoredLake(Struct, frozen=True, kw_only=True):
+    """A lake at its newest version; version 0 is the lake of a tenant that has changed nothing yet."""
+
+    version: int = 0
+    document: Document = Document()
+    updated_at: datetime | None = None
+
+
+class SealedLake(Struct, frozen=True, kw_only=True):
+    """A lake and its secrets, of one moment."""
+
+    version: int
+    document: Document
+    secrets: dict[str, bytes]
+
+
+async def read_lake(connection: Connection, tenant_id: str) -> StoredLake:
+    row = await connection.fetchrow(
+        """
+        select lakes.version, lakes.updated_at, lake_configs.document
+        from lakes join lake_configs using (tenant_id, version)
+        where lakes.tenant_id = $1
+        """,
+        tenant_id,
+    )
+    if row is None:
+        return StoredLake()
+    return StoredLake(
+        version=row["version"], document=_document(row["document"]), updated_at=row["updated_at"]
+    )
+
+
+async def read_sealed_lake(connection: Connection, tenant_id: str) -> SealedLake:
+    """Document and secrets in one statement, so that no change falls between them."""
+    row = await connection.fetchrow(
+        """
+        select lakes.version, lake_configs.document,
+            array(select reference from lake_secrets where tenant_id = $1 order by reference) as names,
+            array(select sealed from lake_secrets where tenant_id = $1 order by reference) as sealed
+        from lakes join lake_configs using (tenant_id, version)
+        where lakes.tenant_id = $1
+        """,
+        tenant_id,
+    )
+    if row is None:
+        return SealedLake(version=0, document=Document(), secrets={})
+    return SealedLake(
+        version=row["version"],
+        document=_document(row["document"]),
+        secrets=dict(zip(row["names"], row["sealed"], strict=True)),
+    )
+
+
+async def advance(connection: Connection, tenant_id: str, version: int) -> bool:
+    """Moves the lake from this version to the next; False when somebody else has moved it."""
+    await connection.execute(
+        "insert into lakes (tenant_id) values ($1) on conflict (tenant_id) do nothing", tenant_id
+    )
+    moved = await connection.fetchval(
+        """
+        update lakes set version = version + 1, updated_at = now()
+        where tenant_id = $1 and version = $2
+        returning version
+        """,
+        tenant_id,
+        version,
+    )
+    return moved is not None
+
+
+async def append_config(
+    connection: Connection, tenant_id: str, version: int, document: Document, *, author: str, reason: str
+) -> None:
+    await connection.execute(
+        """
+        insert into lake_configs (tenant_id, version, document, author, reason)
+        values ($1, $2, $3, $4, $5)
+        """,
+        tenant_id,
+        version,
+        document,
+        author,
+        reason,
+    )
+    await connection.execute(
+        "delete from lake_configs where tenant_id = $1 and version <= $2", tenant_id, version - KEPT_VERSIONS
+    )
+
+
+def _document(value: Any) -> Document:
+    return msgspec.convert(value, Document)

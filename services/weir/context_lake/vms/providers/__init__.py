@@ -1,0 +1,1 @@
+"""Where runtimes live, one module each."""

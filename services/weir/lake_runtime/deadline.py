@@ -1,0 +1,67 @@
+"""The page that a runtime and its host share: the earliest deadline of the queries that run."""
+
+import mmap
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_SECONDS = struct.Struct("d")
+
+
+class DeadlinePage:
+    """One float64 of CLOCK_MONOTONIC seconds in anonymous shared memory; 0 when nothing runs.
+
+    Made before the fork, so that the host reads what the runtime writes even when the runtime's event
+    loop stands still.
+    """
+
+    def __init__(self) -> None:
+        self._page = mmap.mmap(-1, mmap.PAGESIZE)
+
+    def write(self, deadline: float) -> None:
+        _SECONDS.pack_into(self._page, 0, deadline)
+
+    def read(self) -> float:
+        return float(_SECONDS.unpack_from(self._page, 0)[0])
+
+    def close(self) -> None:
+        self._page.close()
+
+
+class Deadlines:
+    """The deadlines of a runtime's running queries, kept on the page as their minimum."""
+
+    def __init__(self, page: DeadlinePage) -> None:
+        self._page = page
+        self._running: dict[int, float] = {}
+        self._count = 0
+        self.condemned = False
+
+    @property
+    def active(self) -> int:
+        return len(self._running)
+
+    @contextmanager
+    def hold(self, deadline: float) -> Iterator[None]:
+        """Keep one query's deadline on the page for as long as it runs."""
+        self._count += 1
+        key = self._count
+        self._running[key] = deadline
+        self._publish()
+        try:
+            yield
+        finally:
+            del self._running[key]
+            self._publish()
+
+    def condemn(self) -> None:
+        """Leave a deadline that has long passed: the host ends this process at its next look."""
+        self.condemned = True
+        self._publish()
+
+    def _publish(self) -> None:
+        if self.condemned:
+            self._page.write(time.monotonic() - 3600)
+        else:
+            self._page.write(min(self._running.values(), default=0.0))

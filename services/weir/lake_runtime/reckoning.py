@@ -1,0 +1,48 @@
+"""After a statement was cancelled: does its work really stop, or must the host end this process?
+
+A cancelled nested-loop join keeps its threads busy for ever, and planning cannot be cancelled at all.
+"""
+
+import asyncio
+import time
+
+from weir.lake_runtime.deadline import Deadlines
+from weir.lake_runtime.query import Run
+
+PATIENCE_SECONDS = 1.0
+_CROWDED_SECONDS = 10.0
+_LOOK_SECONDS = 0.1
+# Below this share of one core over a look the process counts as idle.
+_IDLE_SHARE = 0.2
+_STUBBORN = ("Cross Join", "Join:  Filter", "Join: Filter")
+
+
+async def reckon(run: Run, deadlines: Deadlines) -> None:
+    """Condemn the process unless it comes to rest within `PATIENCE_SECONDS`.
+
+    While other statements run, the process is busy for good reason: then it is watched for longer, and
+    condemned only for a plan that is known to ignore its cancellation.
+    """
+    started = time.monotonic()
+    while (waited := time.monotonic() - started) < _CROWDED_SECONDS:
+        used = time.process_time()
+        await asyncio.sleep(_LOOK_SECONDS)
+        is_idle = time.process_time() - used < _IDLE_SHARE * _LOOK_SECONDS
+        if is_idle and not _is_planning(run):
+            return
+        if waited >= PATIENCE_SECONDS and not deadlines.active:
+            deadlines.condemn()
+            return
+    if _is_planning(run) or _is_stubborn(run):
+        deadlines.condemn()
+
+
+def _is_planning(run: Run) -> bool:
+    return run.planning is not None and not run.planning.done()
+
+
+def _is_stubborn(run: Run) -> bool:
+    if run.frame is None:
+        return False
+    plan = run.frame.logical_plan().display_indent()
+    return any(sign in plan for sign in _STUBBORN)

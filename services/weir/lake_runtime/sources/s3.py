@@ -1,0 +1,114 @@
+"""Objects in S3 or a store that speaks its protocol, one client for each dataset."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from datafusion.object_store import AmazonS3
+
+from weir.lake_runtime.faults import SourceError
+from weir.lake_runtime.sources.addresses import refuse_private
+from weir.lake_runtime.sources.listing import Location, names_a_file
+from weir.lake_runtime.sources.s3_listing import Bucket, list_keys
+from weir.lake_runtime.wire import Dataset
+
+_environment = threading.Lock()
+
+
+def locate(dataset: Dataset, host: str, *, allow_private: bool) -> Location:
+    """The object or prefix of a dataset, with the client that reads it."""
+    bucket, key = _split(dataset)
+    endpoint = str(dataset.options.get("endpoint") or "").rstrip("/")
+    if endpoint:
+        _require_usable(dataset, endpoint, allow_private=allow_private)
+    store = _connect(dataset, bucket, endpoint)
+    shown = f"s3://{bucket}/{key}"
+    if key and names_a_file(key) and not key.endswith("/"):
+        return Location(
+            url=_url(host, key), shown=shown, is_folder=False, sample=None, store=store, host=host
+        )
+    prefix = key if not key or key.endswith("/") else key + "/"
+    sample, is_whole = list_keys(_bucket(dataset, bucket, endpoint), prefix)
+    return Location(
+        url=_url(host, prefix),
+        shown=shown,
+        is_folder=True,
+        sample=sample,
+        sample_is_whole=is_whole,
+        store=store,
+        host=host,
+    )
+
+
+def _split(dataset: Dataset) -> tuple[str, str]:
+    parts = urlsplit(dataset.location.replace("#", "%23").replace("?", "%3F"))
+    if parts.scheme != "s3" or not parts.netloc or "@" in parts.netloc:
+        raise SourceError(dataset.name, "the location must read s3://bucket/prefix")
+    return parts.netloc, dataset.location[len("s3://") + len(parts.netloc) :].lstrip("/")
+
+
+def _url(host: str, key: str) -> str:
+    return f"s3://{host}/{quote(key)}"
+
+
+def _require_usable(dataset: Dataset, endpoint: str, *, allow_private: bool) -> None:
+    parts = urlsplit(endpoint)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+        raise SourceError(dataset.name, "the endpoint must be an http or https URL without credentials")
+    if parts.scheme == "http" and not _allows_http(dataset):
+        raise SourceError(dataset.name, "an http endpoint needs allow_http")
+    if not allow_private:
+        refuse_private(dataset.name, parts.hostname)
+
+
+def _allows_http(dataset: Dataset) -> bool:
+    return str(dataset.options.get("allow_http", "")).lower() in ("true", "1", "enabled")
+
+
+def _is_public(dataset: Dataset) -> bool:
+    return str(dataset.options.get("auth") or "public") == "public"
+
+
+def _connect(dataset: Dataset, bucket: str, endpoint: str) -> Any:
+    options = dataset.options
+    builder = {"AWS_SKIP_SIGNATURE": "true"} if _is_public(dataset) else {}
+    if options.get("url_style") == "vhost":
+        builder["AWS_VIRTUAL_HOSTED_STYLE_REQUEST"] = "true"
+    with _environ(builder):
+        return AmazonS3(
+            bucket_name=bucket,
+            region=str(options.get("region") or "us-east-1"),
+            access_key_id=None if _is_public(dataset) else options.get("access_key_id"),
+            secret_access_key=None if _is_public(dataset) else options.get("secret_access_key"),
+            session_token=None if _is_public(dataset) else options.get("session_token"),
+            endpoint=endpoint or None,
+            allow_http=_allows_http(dataset),
+        )
+
+
+@contextmanager
+def _environ(values: dict[str, str]) -> Iterator[None]:
+    """The client's builder takes these options from the environment only, and reads it once."""
+    with _environment:
+        os.environ.update(values)
+        try:
+            yield
+        finally:
+            for name in values:
+                os.environ.pop(name, None)
+
+
+def _bucket(dataset: Dataset, bucket: str, endpoint: str) -> Bucket:
+    options = dataset.options
+    signed = not _is_public(dataset)
+    return Bucket(
+        name=bucket,
+        region=str(options.get("region") or "us-east-1"),
+        endpoint=endpoint,
+        access_key_id=str(options.get("access_key_id") or "") if signed else "",
+        secret_access_key=str(options.get("secret_access_key") or "") if signed else "",
+        session_token=str(options.get("session_token") or "") if signed else "",
+    )

@@ -1,0 +1,161 @@
+"""The ledger's promises: migrations once, tenants apart, transactions whole, values as they were."""
+
+import asyncio
+import uuid
+
+import asyncpg
+import pytest
+
+from weir_shared.db import migrate as migrations
+from weir_shared.db.migrate import Migration, MigrationError, is_current, list_migrations, migrate
+from weir_shared.db.pool import Database, DatabaseUnavailable, open_database
+
+INSERT = "insert into api_tokens (tenant_id, id, name, token_hash, prefix, scopes, created_by) values ($1, $2, $3, $4, 'x', '{}', 'x')"
+
+
+@pytest.fixture
+async def empty_dsn(postgres_dsn: str):
+    """A database with nothing in it."""
+    name = f"weir_{uuid.uuid4().hex[:12]}"
+    admin = await asyncpg.connect(postgres_dsn)
+    await admin.execute(f'create database "{name}"')
+    base, _, _ = postgres_dsn.rpartition("/")
+    yield f"{base}/{name}"
+    await admin.execute(f'drop database "{name}" with (force)')
+    await admin.close()
+
+
+async def new_tenant(database: Database) -> str:
+    tenant = str(uuid.uuid4())
+    async with database.any_tenant() as connection:
+        await connection.execute("insert into tenants (id) values ($1)", tenant)
+    return tenant
+
+
+async def add_row(database: Database, acting: str, owner: str, name: str = "a") -> None:
+    async with database.tenant(acting) as connection:
+        await connection.execute(INSERT, owner, str(uuid.uuid4()), name, uuid.uuid4().bytes)
+
+
+async def test_five_migrators_at_once_apply_each_migration_once(empty_dsn: str) -> None:
+    applied = await asyncio.gather(*(migrate(empty_dsn) for _ in range(5)))
+    assert sorted(len(names) for names in applied) == [0, 0, 0, 0, len(list_migrations())]
+    assert await is_current(empty_dsn)
+
+
+async def test_a_database_without_the_schema_is_not_current(empty_dsn: str) -> None:
+    assert not await is_current(empty_dsn)
+
+
+async def test_a_migration_that_fails_leaves_nothing_behind(
+    empty_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = Migration(number=9999, stage="pre", name="bad", sql="create table half (id int); select nonsense")
+    whole = list_migrations()
+    monkeypatch.setattr(migrations, "list_migrations", lambda: [*whole, bad])
+    with pytest.raises(MigrationError, match="9999"):
+        await migrate(empty_dsn)
+    connection = await asyncpg.connect(empty_dsn)
+    assert await connection.fetchval("select to_regclass('half')") is None
+    assert await connection.fetchval("select max(number) from weir_migrations") == whole[-1].number
+    await connection.close()
+
+
+async def test_history_is_never_rewritten(empty_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    await migrate(empty_dsn)
+    whole = list_migrations()
+    changed = Migration(number=whole[0].number, stage="pre", name=whole[0].name, sql="select 1")
+    monkeypatch.setattr(migrations, "list_migrations", lambda: [changed, *whole[1:]])
+    with pytest.raises(MigrationError, match="changed after"):
+        await migrate(empty_dsn)
+
+
+async def test_a_tenants_unit_runs_under_row_level_security(database: Database) -> None:
+    """A superuser bypasses row-level security: tests that ran as one would prove nothing."""
+    tenant = await new_tenant(database)
+    async with database.tenant(tenant) as connection:
+        row = await connection.fetchrow(
+            "select current_user, rolsuper, rolbypassrls from pg_roles where rolname = current_user"
+        )
+    assert dict(row) == {"current_user": "weir_app", "rolsuper": False, "rolbypassrls": False}
+
+
+async def test_a_query_that_forgot_its_tenant_still_sees_one_tenant_only(database: Database) -> None:
+    mine, theirs = await new_tenant(database), await new_tenant(database)
+    await add_row(database, mine, mine)
+    await add_row(database, theirs, theirs)
+    async with database.tenant(mine) as connection:
+        assert await connection.fetchval("select array_agg(distinct tenant_id) from api_tokens") == [mine]
+        assert await connection.execute("update api_tokens set name = 'stolen'") == "UPDATE 1"
+
+
+async def test_a_row_of_another_tenant_cannot_be_written(database: Database) -> None:
+    mine, theirs = await new_tenant(database), await new_tenant(database)
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await add_row(database, mine, theirs)
+
+
+async def test_every_table_with_a_tenant_has_the_second_wall(database: Database) -> None:
+    async with database.any_tenant() as connection:
+        bare = await connection.fetch(
+            """
+            select c.relname from pg_class c
+            join pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped
+            where c.relkind in ('r', 'p') and c.relnamespace = 'public'::regnamespace
+              and (not c.relrowsecurity or not exists (select from pg_policy p where p.polrelid = c.oid))
+            """
+        )
+    assert [row["relname"] for row in bare] == []
+
+
+@pytest.mark.parametrize(
+    "tenant", ["", "x", "'; drop table tenants; --", "{00000000-0000-0000-0000-000000000001}"]
+)
+async def test_only_a_canonical_uuid_opens_a_unit(database: Database, tenant: str) -> None:
+    with pytest.raises(ValueError, match="canonical"):
+        async with database.tenant(tenant):
+            pass
+
+
+async def test_a_unit_that_raises_leaves_nothing_and_its_connection_is_clean(database: Database) -> None:
+    tenant = await new_tenant(database)
+    for _ in range(12):
+        with pytest.raises(RuntimeError):
+            async with database.tenant(tenant) as connection:
+                await connection.execute(INSERT, tenant, str(uuid.uuid4()), "lost", uuid.uuid4().bytes)
+                raise RuntimeError
+    async with database.any_tenant() as connection:
+        assert await connection.fetchval("select current_user") != "weir_app"
+        assert await connection.fetchval("select count(*) from api_tokens where tenant_id = $1", tenant) == 0
+
+
+async def test_a_cancelled_unit_gives_its_connection_back(dsn: str) -> None:
+    small = await open_database(dsn, size=1)
+
+    async def hang() -> None:
+        async with small.any_tenant() as connection:
+            await connection.execute("select pg_sleep(30)")
+
+    task = asyncio.create_task(hang())
+    await asyncio.sleep(0.2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.wait_for(small.ping(), 3)
+    await small.close()
+
+
+async def test_a_database_that_is_away_is_told_as_503() -> None:
+    with pytest.raises((DatabaseUnavailable, OSError)):
+        await open_database("postgresql://weir@127.0.0.1:1/none")
+
+
+@pytest.mark.parametrize(
+    "value", [{"a": "x\0y"}, {"a": "\\u0000"}, {"a": "\\\\u0000\0"}, ["ünï", 2**53, None]]
+)
+async def test_json_is_kept_as_it_was_but_for_the_nul_that_postgres_refuses(
+    database: Database, value: object
+) -> None:
+    async with database.any_tenant() as connection:
+        kept = await connection.fetchval("select $1::jsonb", value)
+    assert kept == eval(repr(value).replace("\\x00", ""))
