@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import asyncpg
 import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,9 +17,12 @@ from tests.benchmarks.load import Connection
 from tests.serving import free_port
 from tests.starting import ROOT, StartedPlatform
 
+from weir.context_lake.runtimes import secret_identity
 from weir_shared.auth.keys import TICKET_KEY, load_or_create_key_pair
 from weir_shared.auth.principal import DEFAULT_TENANT_ID, Principal
 from weir_shared.auth.tickets import HEADER, Audience, TicketOffice
+from weir_shared.db.pool import open_database
+from weir_shared.sealing import Vault, load_or_create_keys
 
 LAKE = "/v1/context-lake"
 JSON = {"Content-Type": "application/json"}
@@ -56,13 +58,16 @@ class Standing:
 
     async def runtime(self) -> tuple[str, dict[str, str]]:
         """Address and headers of the default tenant's runtime."""
-        connection = await asyncpg.connect(self.environment["WEIR_DATABASE_URL"])
-        row = await connection.fetchrow(
-            "select endpoint, secret from lake_vms where tenant_id = $1", DEFAULT_TENANT_ID
-        )
-        await connection.close()
+        database = await open_database(self.environment["WEIR_DATABASE_URL"], size=2)
+        vault = Vault(database, load_or_create_keys(self.platform.data_dir / "keys" / "kek"))
+        async with database.tenant(DEFAULT_TENANT_ID) as connection:
+            row = await connection.fetchrow(
+                "select endpoint, secret, epoch from lake_vms where tenant_id = $1", DEFAULT_TENANT_ID
+            )
         assert row is not None
-        headers = {"x-weir-runtime-secret": row["secret"], "x-weir-deadline-ms": "100000"} | JSON
+        secret = await vault.open(DEFAULT_TENANT_ID, secret_identity(row["epoch"]), row["secret"])
+        await database.close()
+        headers = {"x-weir-runtime-secret": secret, "x-weir-deadline-ms": "100000"} | JSON
         return f"unix:{row['endpoint']}", headers
 
     def processes(self) -> dict[str, int]:

@@ -4,7 +4,7 @@ The engine asks these providers for every table reference while it plans (sub-qu
 too), in the thread that plans: the statement's `Scope` is a context variable of that thread.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -46,7 +46,7 @@ _scope: ContextVar[Scope] = ContextVar("scope")
 
 
 @contextmanager
-def planning(scope: Scope) -> Iterator[None]:
+def planning(scope: Scope) -> Generator[None]:
     """Everything this thread plans inside the block sees this scope."""
     token = _scope.set(scope)
     try:

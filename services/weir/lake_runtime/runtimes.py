@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from msgspec import Struct
 
-from weir.lake_runtime.confine import confine, resident_bytes
+from weir.lake_runtime.confine import STOPPING, confine, resident_bytes
 from weir.lake_runtime.deadline import DeadlinePage
 from weir.lake_runtime.settings import RuntimeSettings
 
@@ -88,10 +88,7 @@ class Runtimes:
             self._replace(known)
         listener = _listen(path)
         page = DeadlinePage()
-        parent = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            self._become(settings, listener, page, parent)
+        pid = self._fork(settings, listener, page)
         listener.close()
         runtime = Runtime(
             tenant=settings.tenant,
@@ -157,6 +154,18 @@ class Runtimes:
             runtime.socket.unlink(missing_ok=True)
         reason = runtime.ended_for or ("stopped" if status == 0 else "crash")
         return Exit("exit", runtime.tenant, runtime.epoch, pid, reason, status)
+
+    def _fork(self, settings: RuntimeSettings, listener: socket.socket, page: DeadlinePage) -> int:
+        parent = os.getpid()
+        # A signal for the child must not meet the host's handlers, which it has until it is confined.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._become(settings, listener, page, parent)
+            return pid
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
     def _become(
         self, settings: RuntimeSettings, listener: socket.socket, page: DeadlinePage, parent: int

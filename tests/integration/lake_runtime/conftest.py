@@ -103,7 +103,7 @@ class RuntimeClient:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def resident_bytes(self) -> int:
-        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return resident_bytes(self.pid)
 
 
 class Lakes:
@@ -205,6 +205,29 @@ def eventually() -> Callable[..., Awaitable[None]]:
             await asyncio.sleep(0.02)
 
     return wait
+
+
+def resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def is_alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def open_files(pid: int) -> list[str]:
+    return [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+
+
+def limits(pid: int) -> str:
+    return " ".join(Path(f"/proc/{pid}/limits").read_text().split())
+
+
+def unix_sockets(pid: int) -> set[str | None]:
+    """The paths of the unix sockets that a process has open."""
+    lines = [line.split() for line in Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:]]
+    paths = {fields[6]: fields[7] for fields in lines if len(fields) > 7}
+    return {paths.get(link[8:-1]) for link in open_files(pid) if link.startswith("socket:[")}
 
 
 def dataset(name: str, location: Path | str, form: str = "csv", **options: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from .conftest import Lakes, RuntimeClient, dataset
+from .conftest import Lakes, dataset
 
 
 def parquet(**columns: list[Any]) -> bytes:
@@ -165,9 +164,3 @@ async def test_a_file_named_in_a_statement_is_no_table(lakes: Lakes) -> None:
     for name in (str(path), f"file://{path}", "/etc/passwd"):
         status, body = await lake.sql(f"select * from '{name}'")
         assert (status, body["code"]) == (400, "sql_error")
-
-
-async def test_a_runtime_sees_no_credentials_of_its_host(lake: RuntimeClient) -> None:
-    rows = await lake.rows("select * from information_schema.tables")
-    assert rows == []
-    assert os.path.exists(f"/proc/{lake.pid}")

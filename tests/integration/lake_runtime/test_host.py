@@ -4,12 +4,20 @@ import asyncio
 import os
 import stat
 import uuid
-from pathlib import Path
 
 import aiohttp
 import pytest
 
-from .conftest import HostClient, Lakes, RuntimeClient
+from .conftest import (
+    HostClient,
+    Lakes,
+    RuntimeClient,
+    is_alive,
+    limits,
+    open_files,
+    resident_bytes,
+    unix_sockets,
+)
 
 
 async def test_two_tenants_are_two_processes_and_see_their_own_tables_only(lakes: Lakes) -> None:
@@ -40,7 +48,7 @@ async def test_an_older_epoch_is_stale_for_spawn_and_kill(lakes: Lakes) -> None:
     assert (await lakes.host.ask("spawn", **lakes.order(lake.tenant, 6)))["error"] == "stale_epoch"
     stale = await lakes.host.ask("kill", tenant=lake.tenant, epoch=6, signal="KILL")
     assert stale["error"] == "stale_epoch"
-    assert Path(f"/proc/{lake.pid}").exists()
+    assert is_alive(lake.pid)
 
 
 async def test_killing_an_unknown_tenant_finds_nothing(host: HostClient) -> None:
@@ -107,15 +115,11 @@ async def test_a_runtime_has_none_of_the_hosts_files_and_limits_of_its_own(lakes
     first = await lakes.start()
     second = await lakes.start()
     await second.configure()
-    unix = Path(f"/proc/{second.pid}/net/unix").read_text()
-    inodes = {line.split()[6]: line.split()[7] for line in unix.splitlines()[1:] if len(line.split()) > 7}
-    links = [os.readlink(entry) for entry in Path(f"/proc/{second.pid}/fd").iterdir()]
-    paths = {inodes.get(link[8:-1]) for link in links if link.startswith("socket:[")}
-    assert str(first.socket) not in paths
-    assert str(lakes.host.path) not in paths
-    limits = " ".join(Path(f"/proc/{second.pid}/limits").read_text().split())
-    assert "Max core file size 0 0" in limits
-    assert "Max open files 1024 1024" in limits
+    theirs = unix_sockets(second.pid)
+    assert str(first.socket) not in theirs
+    assert str(lakes.host.path) not in theirs
+    assert "Max core file size 0 0" in limits(second.pid)
+    assert "Max open files 1024 1024" in limits(second.pid)
 
 
 async def test_the_list_names_every_living_runtime(lakes: Lakes) -> None:
@@ -148,15 +152,11 @@ async def test_many_lives_leave_the_host_no_larger(lakes: Lakes) -> None:
         lake = await lakes.start()
         os.kill(lake.pid, 9)
         await lakes.host.exit_of(lake.pid)
-    before = len(os.listdir(f"/proc/{pid}/fd")), _resident(pid)
+    before = len(open_files(pid)), resident_bytes(pid)
     for _ in range(15):
         lake = await lakes.start()
         os.kill(lake.pid, 9)
         await lakes.host.exit_of(lake.pid)
-    after = len(os.listdir(f"/proc/{pid}/fd")), _resident(pid)
+    after = len(open_files(pid)), resident_bytes(pid)
     assert after[0] == before[0]
     assert after[1] - before[1] < 1024 * 1024
-
-
-def _resident(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
