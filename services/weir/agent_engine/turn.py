@@ -126,7 +126,7 @@ async def _converse(turn: Turn, studio: Studio) -> None:
         answer = await _listen(turn, studio, access, prompt)
         turn.messages.append(answer)
         if not answer.calls or turn.is_last_step:
-            return _conclude(turn)
+            return _conclude(turn, answer)
         turn.messages += await toolbox.call_all(answer.calls)
         await _write_step(turn, studio)
 
@@ -176,11 +176,11 @@ def _count_tokens(turn: Turn, access: ModelAccess, finish: Finish) -> None:
     LLM_TOKENS.labels(access.type, "output").inc(finish.output_tokens)
 
 
-def _conclude(turn: Turn) -> None:
+def _conclude(turn: Turn, answer: AssistantMessage) -> None:
     """A turn ends with words, or it has failed."""
     if turn.transcript.text:
         return
-    if turn.steps == 1 and not turn.is_last_step:
+    if not answer.calls:
         raise ModelSilent("The model answered with nothing")
     turn.transcript.speak(NO_ANSWER)
     turn.transcript.end_answer()
