@@ -26,7 +26,8 @@ from weir.agent_engine.models.base import (
     ToolMessage,
     UserMessage,
 )
-from weir.agent_engine.models.openai_chat import AnswerInPieces, request_body
+from weir.agent_engine.models.openai_answer import AnswerInPieces
+from weir.agent_engine.models.openai_request import request_body
 from weir.agent_engine.models.thinking import ThinkingSplitter
 
 ACCESS = ModelAccess(type="openai_compatible", model_name="m", base_url="https://example.com/v1")
