@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 from litestar import Litestar, Request, Router
 from litestar.datastructures import State
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 
 from weir.agent_engine.models.configured import Models
 from weir.agent_engine.models.openai_chat import OpenAIChat
@@ -16,6 +16,7 @@ from weir.agent_engine.running import RunningTurns
 from weir.agent_engine.studio import Studio
 from weir.agent_engine.tables.turns import fail_any_overdue
 from weir_shared.auth.keys import TICKET_KEY, load_or_create_key_pair
+from weir_shared.auth.principal import Principal
 from weir_shared.auth.tickets import TicketInspector, TicketOffice
 from weir_shared.clients.lake import LakeClient
 from weir_shared.db.pool import open_database
@@ -25,9 +26,10 @@ from weir_shared.sealing import Vault, load_or_create_keys
 from weir_shared.settings import Settings
 from weir_shared.web.app import create_service
 from weir_shared.web.errors import render_engine_error
-from weir_shared.web.server import DRAIN_SECONDS
 
 DATABASE_CONNECTIONS = 16
+# For turns that nobody reads: the server has waited for those that somebody does.
+LAST_SECONDS = 5
 
 
 def create_app(settings: Settings) -> Litestar:
@@ -71,7 +73,7 @@ async def open_studio(settings: Settings, office: TicketOffice) -> AsyncGenerato
         egress = await stack.enter_async_context(open_egress(allow_private=settings.allow_private_addresses))
         inside = await stack.enter_async_context(aiohttp.ClientSession(trust_env=False))
         running = RunningTurns()
-        stack.push_async_callback(running.close, DRAIN_SECONDS)
+        stack.push_async_callback(running.close, LAST_SECONDS)
         await fail_any_overdue(database)
         yield Studio(
             database=database,
@@ -83,7 +85,8 @@ async def open_studio(settings: Settings, office: TicketOffice) -> AsyncGenerato
         )
 
 
-async def provide_studio(state: State) -> Studio:
+async def provide_studio(state: State, principal: NamedDependency[Principal]) -> Studio:
+    """Asks for the principal only to come after it: Litestar starts a task for each of two that may come at once."""
     return state.studio
 
 

@@ -15,6 +15,11 @@ HEARTBEAT_SECONDS = 15.0
 MAX_BYTES = 8 * 1024 * 1024
 
 _json = msgspec.json.Encoder()
+_LINE_ENDS = (
+    ("\u2028".encode(), b"\\u2028"),
+    ("\u2029".encode(), b"\\u2029"),
+    ("\u0085".encode(), b"\\u0085"),
+)
 
 
 class TooMuchSaid(Exception):
@@ -45,7 +50,7 @@ class EventLog:
             self._prefix,
             len(self._frames) + 1,
             event.encode(),
-            _json.encode(data),
+            _one_line(_json.encode(data)),
         )
         self.size += len(frame)
         # The end of a turn is always told.
@@ -98,6 +103,14 @@ class EventLog:
     def _wake(self) -> None:
         for reader in self._readers:
             reader.wake()
+
+
+def _one_line(data: bytes) -> bytes:
+    """JSON on one line for every reader: some libraries end a line at these signs too."""
+    for sign, escape in _LINE_ENDS:
+        if sign in data:
+            data = data.replace(sign, escape)
+    return data
 
 
 class _Reader:

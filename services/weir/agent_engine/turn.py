@@ -126,7 +126,7 @@ async def _converse(turn: Turn, studio: Studio) -> None:
         answer = await _listen(turn, studio, access, prompt)
         turn.messages.append(answer)
         if not answer.calls or turn.is_last_step:
-            return _conclude(turn)
+            return _conclude(turn, answer)
         turn.messages += await toolbox.call_all(answer.calls)
         await _write_step(turn, studio)
 
@@ -176,11 +176,11 @@ def _count_tokens(turn: Turn, access: ModelAccess, finish: Finish) -> None:
     LLM_TOKENS.labels(access.type, "output").inc(finish.output_tokens)
 
 
-def _conclude(turn: Turn) -> None:
+def _conclude(turn: Turn, answer: AssistantMessage) -> None:
     """A turn ends with words, or it has failed."""
     if turn.transcript.text:
         return
-    if turn.steps == 1 and not turn.is_last_step:
+    if not answer.calls:
         raise ModelSilent("The model answered with nothing")
     turn.transcript.speak(NO_ANSWER)
     turn.transcript.end_answer()
@@ -202,14 +202,14 @@ async def _write_step(turn: Turn, studio: Studio) -> None:
 
 async def _end(turn: Turn, studio: Studio) -> None:
     """Writes the end down before it is told: whoever sees `done` finds the answer in the session."""
-    if turn.fault is None:
-        turn.events.append("message", {"content": turn.transcript.text})
     try:
         await _write_end(turn, studio)
     except WeirError as fault:
         log.error("end of turn not written", session_id=turn.assignment.session_id, fault=fault.message)
         turn.fault = turn.fault or Fault(fault.code, "The answer could not be kept in the session")
-    if turn.fault is not None:
+    if turn.fault is None:
+        turn.events.append("message", {"content": turn.transcript.text})
+    else:
         turn.events.append("error", error_data(turn.fault.code, turn.fault.message))
     done = done_data(
         turn.assignment.session_id, input_tokens=turn.input_tokens, output_tokens=turn.output_tokens

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from tests.fakes.model_server import Reply, say
+from tests.fakes.model_server import Reply, say, use
 from tests.integration.agent_engine.conftest import Caller, World
 
 from weir.agent_engine.models import openai_chat
@@ -50,6 +50,13 @@ async def test_a_failing_model_ends_in_one_error_then_done_and_the_session_goes_
     assert again.one("message")["content"] == "Better."
     contents = [m["content"] for m in assistant.brain.requests[-1]["messages"]][1:]
     assert contents == ["hi", *([turn.text] if turn.text else []), "again"]
+
+
+async def test_a_model_that_falls_silent_after_its_tools_is_an_error(world: World, admin: Caller) -> None:
+    assistant = await world.assistant(admin, use("x", {}), say())
+    turn = await admin.chat(assistant.schema)
+    assert turn.events == ["tool_call", "tool_result", "error", "done"]
+    assert turn.one("error")["code"] == "model_silent"
 
 
 async def test_a_passing_fault_is_tried_again_before_anything_was_said(world: World, admin: Caller) -> None:
@@ -121,7 +128,7 @@ async def test_a_turn_whose_process_died_frees_its_session(
 async def test_turns_still_running_when_the_service_stops_are_written_as_failed(
     start_world, tenant_id: str, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("weir.agent_engine.app.DRAIN_SECONDS", 0.1)
+    monkeypatch.setattr("weir.agent_engine.app.LAST_SECONDS", 0.1)
     async with start_world() as other:
         caller = other.caller(tenant_id)
         assistant = await other.assistant(caller, say("Well", hangs=True))

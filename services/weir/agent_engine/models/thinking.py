@@ -15,8 +15,13 @@ class ThinkingSplitter:
         self._mode = "start"
 
     def feed(self, text: str) -> Iterator[TextPart | ThinkingPart]:
-        if self._mode == "text":
-            yield TextPart(text)
+        if self._mode == "thought":
+            # The blank lines between reasoning and answer belong to neither.
+            text = text.lstrip()
+            self._mode = "text" if text else "thought"
+        if self._mode in ("text", "thought"):
+            if text:
+                yield TextPart(text)
             return
         self._pending += text
         if self._mode == "start":
@@ -42,11 +47,10 @@ class ThinkingSplitter:
     def _think(self) -> Iterator[TextPart | ThinkingPart]:
         thought, closed, answer = self._pending.partition(CLOSE)
         if closed:
-            self._mode, self._pending = "text", ""
+            self._mode, self._pending = "thought", ""
             if thought:
                 yield ThinkingPart(thought)
-            if answer := answer.lstrip():
-                yield TextPart(answer)
+            yield from self.feed(answer)
             return
         held = _tag_beginning(self._pending)
         thought, self._pending = (

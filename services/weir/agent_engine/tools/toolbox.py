@@ -25,8 +25,12 @@ class Toolbox:
         """The results in the order of the calls, whatever the order in which they arrive."""
         if not self._parallel:
             return [await self._call(call) for call in calls]
-        async with asyncio.TaskGroup() as group:
-            running = [group.create_task(self._call(call)) for call in calls]
+        try:
+            async with asyncio.TaskGroup() as group:
+                running = [group.create_task(self._call(call)) for call in calls]
+        except ExceptionGroup as faults:
+            # Whatever ends one call beyond a failure ends them all, and is told as itself.
+            raise faults.exceptions[0] from None
         return [task.result() for task in running]
 
     async def _call(self, asked: ToolCall) -> ToolMessage:

@@ -1,0 +1,129 @@
+"""The lake's tools: whose authority they use, what the model is given, and how refusals are told."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.fakes.lake_server import FakeLake, serve_fake_lake
+from tests.fakes.model_server import say, use
+from tests.integration.agent_engine.conftest import Caller, World
+
+from weir_shared.auth.keys import TICKET_KEY, load_or_create_key_pair
+from weir_shared.auth.tickets import TicketInspector
+
+TOOLS = ["lake_tables", "lake_query"]
+
+
+@pytest.fixture
+async def lake(tmp_path: Path) -> AsyncIterator[FakeLake]:
+    async with serve_fake_lake() as fake:
+        fake.inspector = TicketInspector(
+            load_or_create_key_pair(tmp_path / "keys", TICKET_KEY).public, "context-lake"
+        )
+        yield fake
+
+
+@pytest.fixture
+async def studio(lake: FakeLake, tmp_path: Path, start_world) -> AsyncIterator[World]:
+    async with start_world(tmp_path, lake_url=lake.url) as world:
+        yield world
+
+
+@pytest.fixture
+def caller(studio: World, tenant_id: str) -> Caller:
+    return studio.caller(tenant_id, subject="somebody")
+
+
+def rows(count: int, width: int = 1) -> dict:
+    return {
+        "rows": [{"n": n, "text": "x" * width} for n in range(count)],
+        "schema": [{"name": "n", "type": "Int64"}, {"name": "text", "type": "Utf8"}],
+        "rowCount": count,
+        "truncated": False,
+    }
+
+
+async def test_a_query_runs_as_the_caller_and_its_rows_reach_the_model(
+    studio: World, caller: Caller, lake: FakeLake
+) -> None:
+    lake.answer = rows(2)
+    assistant = await studio.assistant(
+        caller, use("lake_query", {"query": "select 1"}), say("Two."), tools=TOOLS
+    )
+    turn = await caller.chat(assistant.schema)
+    shown = {"columns": ["n", "text"], "rows": [[0, "x"], [1, "x"]], "row_count": 2}
+    assert json.loads(turn.one("tool_result")["output"]) == shown
+    assert json.loads(assistant.brain.requests[1]["messages"][-1]["content"]) == shown
+    assert lake.callers == [caller.principal]
+    [(path, asked)] = lake.asked
+    assert path == "/v1/context-lake/sql"
+    assert asked["query"] == "select 1"
+    assert 100 < asked["timeoutSeconds"] <= 120
+    offered = [tool["function"]["name"] for tool in assistant.brain.requests[0]["tools"]]
+    assert offered == TOOLS
+
+
+@pytest.mark.parametrize(("count", "width"), [(201, 1), (100, 1000)])
+async def test_an_answer_too_long_for_a_model_is_cut_and_says_so(
+    studio: World, caller: Caller, lake: FakeLake, count: int, width: int
+) -> None:
+    lake.answer = rows(count, width)
+    assistant = await studio.assistant(
+        caller, use("lake_query", {"query": "select 1"}), say("ok"), tools=TOOLS
+    )
+    output = (await caller.chat(assistant.schema)).one("tool_result")["output"]
+    shown = json.loads(output)
+    assert shown["row_count"] == len(shown["rows"]) < count
+    assert f"first {shown['row_count']} rows" in shown["note"]
+    assert len(output) < 33_000
+
+
+async def test_tables_are_told_with_their_columns_and_faults(
+    studio: World, caller: Caller, lake: FakeLake
+) -> None:
+    column = {"name": "id", "type": "Int64", "nullable": True}
+    lake.answer = {
+        "tables": [
+            {"name": "flights", "kind": "dataset", "description": "All", "columns": [column], "error": None},
+            {"name": "odd", "kind": "view", "columns": None, "error": "cannot be read"},
+        ]
+    }
+    assistant = await studio.assistant(caller, use("lake_tables"), say("ok"), tools=TOOLS)
+    output = (await caller.chat(assistant.schema)).one("tool_result")["output"]
+    assert json.loads(output)["tables"] == [
+        {
+            "name": "flights",
+            "kind": "dataset",
+            "description": "All",
+            "columns": [{"name": "id", "type": "Int64"}],
+        },
+        {"name": "odd", "kind": "view", "error": "cannot be read"},
+    ]
+
+
+async def test_what_the_lake_refuses_is_told_to_the_model_and_the_turn_goes_on(
+    studio: World, caller: Caller, lake: FakeLake
+) -> None:
+    lake.status, lake.answer = 400, {"error": "no column named x", "code": "invalid_sql"}
+    assistant = await studio.assistant(
+        caller, use("lake_query", {"query": "select x"}), say("Sorry."), tools=TOOLS
+    )
+    turn = await caller.chat(assistant.schema)
+    assert turn.one("tool_result")["output"] == "[ERROR] no column named x"
+    assert turn.one("tool_result")["has_error"] is True
+    assert turn.one("message")["content"] == "Sorry."
+
+
+async def test_a_query_without_sql_never_reaches_the_lake(
+    studio: World, caller: Caller, lake: FakeLake
+) -> None:
+    assistant = await studio.assistant(caller, use("lake_query", {"query": 5}), say("ok"), tools=TOOLS)
+    assert "needs the argument" in (await caller.chat(assistant.schema)).one("tool_result")["output"]
+    assert lake.asked == []
+
+
+async def test_a_configured_tool_that_is_not_there_yet_is_not_offered(studio: World, caller: Caller) -> None:
+    assistant = await studio.assistant(caller, say("ok"), tools=["knowledge_search"])
+    await caller.chat(assistant.schema)
+    assert "tools" not in assistant.brain.requests[0]
