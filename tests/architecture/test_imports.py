@@ -17,6 +17,8 @@ KEPT_LIBRARIES = {
     "asyncpg": ("weir_shared.db", "weir.onebox"),
     "arq": ("weir_shared.queue", "weir.worker"),
 }
+# What starts a room's app stands above it.
+STARTERS = ("app", "serve", "zygote")
 MAY_SPEAK_HTTP = ("routes", "app", "relay", "web", "auth", "telemetry")
 
 
@@ -84,7 +86,7 @@ def test_within_a_room_nobody_imports_upwards(lower: str) -> None:
         parts = name.split(".")
         room = ".".join(parts[:2])
         in_tables = "tables" in parts
-        in_verbs = not in_tables and "routes" not in parts and parts[-1] != "app" and len(parts) > 2
+        in_verbs = not in_tables and "routes" not in parts and parts[-1] not in STARTERS and len(parts) > 2
         if not (in_tables if lower == "tables" else in_verbs):
             continue
         upper = (f"{room}.routes", f"{room}.app")

@@ -41,7 +41,7 @@ class Platform:
         )
 
     def ready(self) -> "Platform":
-        self.await_output("weir is ready")
+        self.await_output("Weir is ready")
         return self
 
     def end(self, within: float = 60) -> int:

@@ -45,6 +45,7 @@ def test_every_service_has_its_own_port_and_the_same_addresses():
         "WEIR_REDIS_URL": "redis://r",
         "WEIR_LAKE_URL": "http://127.0.0.1:21001",
         "WEIR_ENGINE_URL": "http://127.0.0.1:21002",
+        "WEIR_WORKER_URL": "http://127.0.0.1:21003",
         "WEIR_LAKE_HOST_SOCKET": "/run/w/lake-host.sock",
         "WEIR_DEMO_MODEL_URL": "http://127.0.0.1:21005",
     }

@@ -23,7 +23,7 @@ def _command(tmp_path: Path, script: str) -> Command:
 
 
 async def _until_lines(file: Path, count: int) -> None:
-    while _lines(file) < count:  # noqa: ASYNC110 (another process writes it)
+    while _lines(file) < count:
         await asyncio.sleep(0.02)
 
 
