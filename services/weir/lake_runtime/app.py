@@ -101,7 +101,9 @@ class Request:
 class RuntimeApp:
     """The application of one tenant's runtime."""
 
-    def __init__(self, settings: RuntimeSettings, deadlines: Deadlines, stop: Callable[[float], None]) -> None:
+    def __init__(
+        self, settings: RuntimeSettings, deadlines: Deadlines, stop: Callable[[float], None]
+    ) -> None:
         self._settings = settings
         self._deadlines = deadlines
         self._stop = stop

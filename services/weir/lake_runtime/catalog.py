@@ -4,7 +4,7 @@ The engine asks these providers for every table reference while it plans (sub-qu
 too), in the thread that plans: the statement's `Scope` is a context variable of that thread.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -46,7 +46,7 @@ _scope: ContextVar[Scope] = ContextVar("scope")
 
 
 @contextmanager
-def planning(scope: Scope) -> Iterator[None]:
+def planning(scope: Scope) -> Generator[None]:
     """Everything this thread plans inside the block sees this scope."""
     token = _scope.set(scope)
     try:
@@ -147,17 +147,13 @@ def _require_settled(relations: list[Relation]) -> None:
 
 
 def _tables(relations: list[Relation]) -> pa.Table:
-    rows = [
-        (CATALOG, *split_name(r.name), "VIEW" if r.is_view else "BASE TABLE") for r in relations
-    ]
+    rows = [(CATALOG, *split_name(r.name), "VIEW" if r.is_view else "BASE TABLE") for r in relations]
     return _text_table(("table_catalog", "table_schema", "table_name", "table_type"), rows)
 
 
 def _views(relations: list[Relation]) -> pa.Table:
     rows = [
-        (CATALOG, *split_name(r.name), r.definition.sql)
-        for r in relations
-        if isinstance(r.definition, View)
+        (CATALOG, *split_name(r.name), r.definition.sql) for r in relations if isinstance(r.definition, View)
     ]
     return _text_table(("table_catalog", "table_schema", "table_name", "definition"), rows)
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 GIBIBYTE = 1024**3
 _PR_SET_PDEATHSIG = 1
+_PR_SET_THP_DISABLE = 41
+STOPPING = (signal.SIGTERM, signal.SIGINT)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 # Two statements that ignore their cancellation must not take every engine thread.
@@ -23,6 +25,8 @@ _ENVIRONMENT = {
 def confine(*, parent: int, keep: int, memory_limit_bytes: int) -> None:
     """Leave only the standard streams and descriptor `keep`; die with the parent."""
     _die_with(parent)
+    # Huge pages give every runtime 50 MB that it does not use.
+    _libc.prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
     _reset_signals()
     _close_others(keep)
     os.environ.clear()
@@ -40,9 +44,10 @@ def _die_with(parent: int) -> None:
 def _reset_signals() -> None:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # The server raises a signal again once it has drained: that must not undo a clean exit.
-        signal.signal(number, lambda *_: None)
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_DFL)
+    # Blocked by the host for the time of the fork.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
 
 def _close_others(keep: int) -> None:

@@ -3,7 +3,7 @@
 import mmap
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 _SECONDS = struct.Struct("d")
@@ -43,7 +43,7 @@ class Deadlines:
         return len(self._running)
 
     @contextmanager
-    def hold(self, deadline: float) -> Iterator[None]:
+    def hold(self, deadline: float) -> Generator[None]:
         """Keep one query's deadline on the page for as long as it runs."""
         self._count += 1
         key = self._count

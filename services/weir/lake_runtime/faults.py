@@ -80,6 +80,7 @@ _NOISE = re.compile(
     r"[Tt]ype_coercion\s*caused by\s*|This feature is not implemented: |External error: )+"
 )
 _BUG_NOTE = re.compile(r"\s*This issue was likely caused by a bug in DataFusion's code\..*", re.DOTALL)
+_SETTING_HINT = re.compile(r" or disable the datafusion\.[\w.]+ configuration")
 _POSITION = re.compile(r" at Line: (\d+), Column: (\d+)")
 _PARSER_ERROR = re.compile(r'^(?:ParserError|TokenizerError)\("(.*)"\)$', re.DOTALL)
 _TABLE_MISSING = re.compile(r"table '(?:[^'.]+\.)?(?:public\.)?([^']*)' not found")
@@ -109,13 +110,11 @@ def translate(error: BaseException, *, datasets: Iterable[str] = ()) -> Fault:
     if not isinstance(error, ValueError) and type(error) is not Exception:
         # A Rust panic arrives as BaseException's child of its own; its text is a file and a line.
         return Fault("The runtime failed on this statement.")
-    if any(sign in text for sign in _POOL_SIGNS):
-        return ResourceExhausted("The query needs more memory than its budget, even with spilling.")
     refusal = _refusal(text)
     if refusal is not None:
         return refusal
-    if "Internal error" in text:
-        return Fault(f"The engine failed on this statement: {clean(text)}")
+    if any(sign in text for sign in _POOL_SIGNS):
+        return ResourceExhausted("The query needs more memory than its budget, even with spilling.")
     if any(sign in text for sign in _SOURCE_SIGNS) and (names := sorted(set(datasets))):
         return SourceError(", ".join(names), source_reason(text))
     return _sql_error(text)
@@ -124,7 +123,7 @@ def translate(error: BaseException, *, datasets: Iterable[str] = ()) -> Fault:
 def clean(text: str) -> str:
     """The engine's sentence without its prefixes, its bug-report note and its quoting."""
     text = _BUG_NOTE.sub("", text).strip()
-    text = _NOISE.sub("", text).strip()
+    text = _SETTING_HINT.sub("", _NOISE.sub("", text)).strip().replace("\ncaused by\n", ": ")
     if match := _PARSER_ERROR.match(text):
         text = match[1].replace('\\"', '"').replace("\\'", "'")
     return text
@@ -152,8 +151,10 @@ def _refusal(text: str) -> Fault | None:
     return None
 
 
-def _sql_error(text: str) -> SqlError:
+def _sql_error(text: str) -> Fault:
     message = clean(text)
+    if "Internal error" in text:
+        return Fault(f"The engine failed on this statement: {message}")
     position = None
     if match := _POSITION.search(message):
         position = {"line": int(match[1]), "column": int(match[2])}

@@ -9,7 +9,9 @@ _NANOS = Decimal(1_000_000_000)
 
 
 def iso_intervals(array: pa.Array) -> pa.Array:
-    return pa.array([None if value is None else iso_interval(*value) for value in array.to_pylist()], pa.string())
+    return pa.array(
+        [None if value is None else iso_interval(*value) for value in array.to_pylist()], pa.string()
+    )
 
 
 def iso_interval(months: int, days: int, nanoseconds: int) -> str:
@@ -26,7 +28,9 @@ def iso_interval(months: int, days: int, nanoseconds: int) -> str:
 
 
 def _part(value: Any, letter: str) -> str:
-    return f"{value:f}{letter}" if isinstance(value, Decimal) and value else f"{value}{letter}" if value else ""
+    return (
+        f"{value:f}{letter}" if isinstance(value, Decimal) and value else f"{value}{letter}" if value else ""
+    )
 
 
 def _divide(value: int, by: int) -> tuple[int, int]:

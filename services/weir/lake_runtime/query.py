@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 from datafusion import DataFrame
-from datafusion.expr import Explain
+from datafusion.expr import Analyze, Explain
 from datafusion.record_batch import RecordBatchStream
 
 from weir.lake_runtime import guard
@@ -34,9 +34,16 @@ class Statement:
 
     def __init__(self, frame: DataFrame, stream: RecordBatchStream, limit: int | None) -> None:
         self.frame = frame
-        self.stream = stream
+        self._stream: RecordBatchStream | None = stream
         self.schema: pa.Schema = frame.schema()
         self.limit = limit
+
+    def batches(self) -> RecordBatchStream:
+        """The stream, for one reader; the work behind it ends when the reader lets it go."""
+        stream, self._stream = self._stream, None
+        if stream is None:
+            raise RuntimeError("a statement is read once")
+        return stream
 
 
 class AnswerBroken(Exception):
@@ -45,17 +52,26 @@ class AnswerBroken(Exception):
 
 async def answer(lake: Lake, request: SqlRequest, send: Send, *, seconds: float, run: "Run") -> None:
     """Plan, run and send a statement's answer; raises a `Fault`, or `AnswerBroken` once bytes have left."""
-    started = time.monotonic()
     writer = _Writer(send)
+    failure: Exception | None = None
     try:
         async with asyncio.timeout(seconds):
-            statement = await plan(lake, request, run)
-            await _stream(statement, request, writer, started)
+            await _answer(lake, request, writer, run)
     except TimeoutError:
         run.was_cancelled = True
-        raise writer.broken() or DeadlinePassed() from None
+        failure = DeadlinePassed()
     except Exception as error:  # noqa: BLE001 - the engine raises bare exceptions; translated here only
-        raise writer.broken() or _told(error, lake, run) from error
+        failure = _told(error, lake, run)
+    # Raised out here, without the first error as its context: a traceback that lives on keeps the frames
+    # which hold the stream, and a stream that is held keeps its work running.
+    if failure is not None:
+        raise AnswerBroken if writer.is_started else failure
+
+
+async def _answer(lake: Lake, request: SqlRequest, writer: "_Writer", run: "Run") -> None:
+    started = time.monotonic()
+    statement = await plan(lake, request, run)
+    await _stream(statement, request, writer, started)
 
 
 class Run:
@@ -90,7 +106,7 @@ def _plan_now(lake: Lake, request: SqlRequest, parameters: dict[str, Any], scope
     with planning(scope):
         frame = lake.session.sql_with_options(request.query, QUERIES_ONLY, param_values=parameters)
         limit = request.maxRows
-        if limit is not None and not isinstance(frame.logical_plan().to_variant(), Explain):
+        if limit is not None and not isinstance(frame.logical_plan().to_variant(), Analyze | Explain):
             # One more than asked for tells whether there was more; a limit also makes sorts cheap.
             frame = frame.limit(limit + 1)
         return Statement(frame, frame.execute_stream(), limit)
@@ -116,7 +132,7 @@ async def _stream(statement: Statement, request: SqlRequest, writer: "_Writer", 
     encoder = encoder_for(request.format, statement.schema)
     writer.begin(encoder)
     row_count, is_truncated = 0, False
-    async for item in statement.stream:
+    async for item in statement.batches():
         batch = item.to_pyarrow()
         if statement.limit is not None and row_count + batch.num_rows > statement.limit:
             batch, is_truncated = batch.slice(0, statement.limit - row_count), True
@@ -145,7 +161,7 @@ class _Writer:
         self._pieces: list[bytes] = []
         self._pending = 0
         self._content_type = ""
-        self._is_started = False
+        self.is_started = False
         self.size = 0
 
     def begin(self, encoder: Encoder) -> None:
@@ -164,9 +180,6 @@ class _Writer:
         self._keep(tail)
         await self._flush(more=False)
 
-    def broken(self) -> AnswerBroken | None:
-        return AnswerBroken() if self._is_started else None
-
     def _keep(self, piece: bytes) -> None:
         self._pieces.append(piece)
         self._pending += len(piece)
@@ -176,8 +189,8 @@ class _Writer:
         body = b"".join(self._pieces)
         self._pieces.clear()
         self._pending = 0
-        if not self._is_started:
-            self._is_started = True
+        if not self.is_started:
+            self.is_started = True
             headers = [(b"content-type", self._content_type.encode())]
             if not more:
                 headers.append((b"content-length", str(len(body)).encode()))

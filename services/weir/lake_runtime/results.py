@@ -109,12 +109,12 @@ class _Csv(_Json):
     def head(self) -> bytes:
         sink = io.BytesIO()
         empty = pa.record_batch([pa.array([], pa.string())] * len(self._names), names=self._names)
-        write_csv(empty, sink, has_header=True)
+        write_csv(empty, sink, header=True)
         return sink.getvalue() or b",".join(name.encode() for name in self._names) + b"\n"
 
     def rows(self, batch: pa.RecordBatch) -> bytes:
         sink = io.BytesIO()
-        write_csv(self._flat(self._prepare(batch)), sink, has_header=False)
+        write_csv(self._flat(self._prepare(batch)), sink, header=False)
         return sink.getvalue()
 
     def tail(self, summary: Summary) -> bytes:
@@ -182,6 +182,9 @@ def _needs_retype(kind: Any) -> bool:
 
 def _retype(array: pa.Array) -> pa.Array:
     """The same values in a type whose JSON is the platform's: date64, intervals, maps of other keys."""
+    if array.offset:
+        # A slice's offsets cannot be used to build an array: take its rows out first.
+        array = array.take(pa.array(range(len(array)), pa.int64()))
     kind, types = array.type, pa.types
     if types.is_date64(kind):
         return array.cast(pa.date32())

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from msgspec import Struct
 
-from weir.lake_runtime.confine import confine, resident_bytes
+from weir.lake_runtime.confine import STOPPING, confine, resident_bytes
 from weir.lake_runtime.deadline import DeadlinePage
 from weir.lake_runtime.settings import RuntimeSettings
 
@@ -88,10 +88,7 @@ class Runtimes:
             self._replace(known)
         listener = _listen(path)
         page = DeadlinePage()
-        parent = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            self._become(settings, listener, page, parent)
+        pid = self._fork(settings, listener, page)
         listener.close()
         runtime = Runtime(
             tenant=settings.tenant,
@@ -158,15 +155,25 @@ class Runtimes:
         reason = runtime.ended_for or ("stopped" if status == 0 else "crash")
         return Exit("exit", runtime.tenant, runtime.epoch, pid, reason, status)
 
+    def _fork(self, settings: RuntimeSettings, listener: socket.socket, page: DeadlinePage) -> int:
+        parent = os.getpid()
+        # A signal for the child must not meet the host's handlers, which it has until it is confined.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._become(settings, listener, page, parent)
+            return pid
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+
     def _become(
         self, settings: RuntimeSettings, listener: socket.socket, page: DeadlinePage, parent: int
     ) -> NoReturn:
         """The child's whole life; it never returns into the host's loop."""
         status = 1
         try:
-            confine(
-                parent=parent, keep=listener.fileno(), memory_limit_bytes=settings.memory_limit_bytes
-            )
+            confine(parent=parent, keep=listener.fileno(), memory_limit_bytes=settings.memory_limit_bytes)
             self._serve(settings, listener, page)
             status = 0
         except BaseException:  # noqa: BLE001 - the process boundary: report and end
@@ -185,7 +192,9 @@ def _listen(path: Path) -> socket.socket:
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        raise HostError("socket_failed", f"The socket could not be bound: {error.strerror or error}") from None
+        raise HostError(
+            "socket_failed", f"The socket could not be bound: {error.strerror or error}"
+        ) from None
     finally:
         os.umask(before)
     return listener

@@ -8,7 +8,9 @@ from weir.lake_runtime.sources.opening import STORE_DOMAIN
 
 _USERINFO = re.compile(r"(\w+://)[^/\s@]+@")
 _ACCESS_KEY = re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}\b")
-_SIGNED_QUERY = re.compile(r"(?i)\b(X-Amz-(?:Signature|Credential|Security-Token)|sig|token|password)=[^&\s'\"]+")
+_SIGNED_QUERY = re.compile(
+    r"(?i)\b(X-Amz-(?:Signature|Credential|Security-Token)|sig|token|password)=[^&\s'\"]+"
+)
 _HIDDEN = "[hidden]"
 
 

@@ -32,6 +32,7 @@ import signal
 import socket
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -150,7 +151,7 @@ class Host:
         sender.setblocking(False)
         self._sender = sender  # kept: the wake-up descriptor lives as long as the host
         signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGCHLD, _ignore)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask_to_stop)
         self._selector.register(self._wake, selectors.EVENT_READ, self._woken)
@@ -182,7 +183,7 @@ class Host:
                 connection.setblocking(False)
                 client = Client(connection)
                 self._clients.add(client)
-                self._selector.register(connection, selectors.EVENT_READ, lambda m, c=client: self._serve(c, m))
+                self._selector.register(connection, selectors.EVENT_READ, partial(self._serve, client))
 
     def _serve(self, client: Client, mask: int) -> None:
         if mask & selectors.EVENT_WRITE:
@@ -281,6 +282,10 @@ class Host:
         while len(self._runtimes):
             self._report_exits()
             time.sleep(0.01)
+
+
+def _ignore(*_: object) -> None:
+    """The wake-up descriptor has told already."""
 
 
 def _runtime_settings(request: Spawn) -> RuntimeSettings:

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -90,7 +90,7 @@ def _connect(dataset: Dataset, bucket: str, endpoint: str) -> Any:
 
 
 @contextmanager
-def _environ(values: dict[str, str]) -> Iterator[None]:
+def _environ(values: dict[str, str]) -> Generator[None]:
     """The client's builder takes these options from the environment only, and reads it once."""
     with _environment:
         os.environ.update(values)
