@@ -23,7 +23,7 @@ from weir_shared.settings import SettingError, Settings
 from weir_shared.web.app import create_service, from_state
 from weir_shared.web.errors import render_lake_error
 
-PARTS = ("catalogue", "vms", "sql_desk", "status_desk", "most_seconds")
+PARTS = ("catalogue", "vms", "status_desk")
 # How often a lake's use is written down at most; a quarter of the idle time keeps it awake for sure.
 ACTIVITY_SECONDS = 10
 CONNECTIONS = 20
@@ -67,9 +67,12 @@ def _opened(settings: Settings) -> Any:
             app.state.update(
                 catalogue=Catalogue(database, vault, doorbell, surroundings),
                 vms=vms,
-                sql_desk=SqlDesk(vms, activity_seconds=min(ACTIVITY_SECONDS, settings.vm_idle_seconds / 4)),
+                sql_desk=SqlDesk(
+                    vms,
+                    most_seconds=settings.sql_timeout_seconds,
+                    activity_seconds=min(ACTIVITY_SECONDS, settings.vm_idle_seconds / 4),
+                ),
                 status_desk=StatusDesk(database, vms, runtimes),
-                most_seconds=settings.sql_timeout_seconds,
             )
             yield
 

@@ -92,7 +92,8 @@ def check_query(wanted: WantedQuery, *, most_seconds: float) -> Query:
 class SqlDesk:
     """Runs the queries of this process."""
 
-    def __init__(self, vms: Vms, *, activity_seconds: float) -> None:
+    def __init__(self, vms: Vms, *, most_seconds: float, activity_seconds: float) -> None:
+        self.most_seconds = most_seconds
         self._vms = vms
         self._admission = Admission()
         self._activity_seconds = activity_seconds

@@ -2,16 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import structlog
 from litestar import Request, Response, Router, post
-from litestar.di import NamedDependency
 
 from weir.context_lake.sql import Answer, AnswerBroken, Query, SqlDesk, WantedQuery, check_query
-from weir_shared.auth.guards import requires_scope
-from weir_shared.auth.principal import Principal
+from weir_shared.auth.guards import provide_principal, requires_scope
 from weir_shared.errors import NotAcceptable, UnsupportedMediaType, ValidationFailed
 from weir_shared.web.errors import InvalidJson, field_error_of
 
@@ -22,18 +20,15 @@ log = structlog.get_logger(__name__)
 
 
 @post("/sql", status_code=200)
-async def run_sql(
-    request: Request[Any, Any, Any],
-    principal: NamedDependency[Principal],
-    sql_desk: NamedDependency[SqlDesk],
-    most_seconds: NamedDependency[int],
-) -> Response[Any]:
+async def run_sql(request: Request[Any, Any, Any]) -> Response[Any]:
     """Runs a query; a lake that sleeps is woken first, within the same budget."""
-    query = read_query(request, await request.body(), most_seconds)
+    # Not by dependencies: resolving them costs as much as the rest of the way to the runtime.
+    principal, sql_desk = await provide_principal(request), cast(SqlDesk, request.app.state.sql_desk)
+    query = read_query(request, await request.body(), sql_desk.most_seconds)
     return await _unless_gone(sql_desk.run_sql(principal, query), request.receive)
 
 
-def read_query(request: Request[Any, Any, Any], body: bytes, most_seconds: int) -> Query:
+def read_query(request: Request[Any, Any, Any], body: bytes, most_seconds: float) -> Query:
     """Raises NotAcceptable, UnsupportedMediaType, InvalidJson, ValidationFailed."""
     accepted = request.headers.get("accept", "").split(",")
     if not any(kind.partition(";")[0].strip().lower() in JSON_RANGES for kind in accepted):
