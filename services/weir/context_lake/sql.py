@@ -122,20 +122,22 @@ class SqlDesk:
         """Asks the runtime; one that is gone before its first byte is replaced and asked once more."""
         was_cold = False
         for cause in ("query", "lost"):
-            run.phase = "provisioning"
-            vm, client, waited = await self._vms.ensure_running(run.tenant_id, cause=cause)
-            was_cold = was_cold or waited
+            ready = await self._vms.find_ready(run.tenant_id)
+            if ready is None:
+                was_cold, run.phase = True, "provisioning"
+                ready = await self._vms.ensure_running(run.tenant_id, cause=cause)
             run.phase = "executing"
             body = run.body(cold_start=was_cold)
             try:
                 return await stack.enter_async_context(
-                    client.request("POST", "/sql", body, seconds=run.seconds_left)
+                    ready.client.request("POST", "/sql", body, seconds=run.seconds_left)
                 )
             except RuntimeRefused as refusal:
                 raise error_of(refusal) from None
             except RuntimeGone as fault:
-                log.warning("runtime lost", tenant_id=run.tenant_id, epoch=vm.epoch, reason=str(fault))
-                await self._vms.give_up(vm)
+                epoch = ready.vm.epoch
+                log.warning("runtime lost", tenant_id=run.tenant_id, epoch=epoch, reason=str(fault))
+                await self._vms.give_up(ready.vm)
         raise RuntimeLost
 
     async def _note_activity(self, tenant_id: str) -> None:
