@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any, Literal
 
@@ -166,16 +166,19 @@ class Answer:
             if name in self._response.headers
         ]
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The bytes, as large as they arrive. Raises AnswerBroken when they end too early or too late."""
+    async def pour(self, write: Callable[[bytes], Awaitable[None]]) -> None:
+        """Writes the bytes on, as large as they arrive and as fast as they are taken.
+
+        Raises AnswerBroken when they end too early or too late.
+        """
         try:
             async with asyncio.timeout_at(self._run.deadline):
                 async for chunk in self._response.content.iter_any():
                     measures.SQL_BYTES.inc(len(chunk))
-                    yield chunk
+                    await write(chunk)
         except TimeoutError:
             self._run.observe("timeout")
-            raise AnswerBroken("timeout") from None
+            raise AnswerBroken("the time is up") from None
         except (aiohttp.ClientError, OSError) as fault:
             self._run.observe("broken")
             raise AnswerBroken(type(fault).__name__) from None
@@ -183,6 +186,7 @@ class Answer:
 
     async def close(self) -> None:
         """Gives back the place and the connection; a query that still runs is ended by that."""
+        self._run.observe("left")
         await self._held.aclose()
 
 
@@ -195,6 +199,7 @@ class _Run:
         self.deadline = asyncio.get_running_loop().time() + query.seconds
         self._query = query
         self._started = time.monotonic()
+        self._is_observed = False
 
     @property
     def seconds_left(self) -> float:
@@ -212,4 +217,8 @@ class _Run:
         )
 
     def observe(self, result: str) -> None:
+        """Counts the query under its first result."""
+        if self._is_observed:
+            return
+        self._is_observed = True
         measures.SQL_SECONDS.labels(result).observe(time.monotonic() - self._started)

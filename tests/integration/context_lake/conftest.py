@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from moto.server import ThreadedMotoServer
 from msgspec.structs import replace
 from tests.serving import served
 
@@ -143,14 +144,28 @@ async def working(settings: Settings) -> AsyncIterator[None]:
 
 
 @pytest.fixture(scope="session")
-async def lake(dsn: str, redis_url: str, database: Database) -> AsyncIterator[Lake]:
+def moto_url() -> Iterator[str]:
+    """An S3 of the tests' own."""
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+async def lake(dsn: str, redis_url: str, database: Database, moto_url: str) -> AsyncIterator[Lake]:
     # Short, because a socket's path has at most 107 bytes.
     with tempfile.TemporaryDirectory(prefix="weir-") as home:
         data_dir = Path(home)
         (data_dir / "run").mkdir()
         (data_dir / "imports").mkdir()
         settings = Settings(
-            data_dir=data_dir, database_url=dsn, redis_url=redis_url, allow_private_addresses=True
+            data_dir=data_dir,
+            database_url=dsn,
+            redis_url=redis_url,
+            allow_private_addresses=True,
+            aws_endpoint_url=moto_url,
         )
         host = Host(settings.host_socket)
         host.start()

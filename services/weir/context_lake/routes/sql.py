@@ -71,10 +71,12 @@ class StreamedAnswer(Response[Any]):
             sending.result()
 
     async def _send_all(self, send: Any) -> None:
+        async def write(chunk: bytes) -> None:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
         await send({"type": "http.response.start", "status": 200, "headers": self._answer.headers})
         try:
-            async for chunk in self._answer.chunks():
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await self._answer.pour(write)
         except AnswerBroken as fault:
             # Without the end of the body the server cuts the connection, which is all that can be told now.
             log.warning("answer broken off", reason=str(fault))
