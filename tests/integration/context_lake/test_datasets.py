@@ -77,6 +77,13 @@ async def test_validation_tells_every_fault_in_the_lakes_shape(caller: Any) -> N
         (b'{"name": "a", "from": "file:a.csv", "colour": 1}', "validation_error"),
         (b'{"name": "a", "from": "file:a.csv", "params": []}', "validation_error"),
         (b'{"name": "a", "from": "file:a\\u0000.csv"}', "validation_error"),
+        (b'{"name": "a", "from": "file:a.csv", "notifications": null}', "validation_error"),
+        (
+            b'{"name": "a", "from": "file:a.csv", "params": {"csv_quote": ' + b"9" * 5000 + b"}}",
+            "invalid_json",
+        ),
+        (b'{"name": "a", "from": "file:a.csv", "params": {"": ""}}', "validation_error"),
+        (b'{"name": "a", "from": "file:' + b"x/" * 1100 + b'.csv"}', "validation_error"),
         (b'{"name": "a", "from": "file:a.csv", "params": {"csv_quote": "\\ud800"}}', "invalid_json"),
     ],
 )

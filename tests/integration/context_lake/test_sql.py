@@ -140,3 +140,39 @@ async def test_a_reader_who_leaves_in_the_middle_ends_the_answer(caller: Any) ->
             assert chunk.startswith(b'{"rows":[')
             break
     await eventually(lambda: no_active_queries(caller), within=8)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"query": "select $1", "parameters": [' + b"9" * 400 + b"]}",
+        b'{"query": "select $1", "parameters": [' + b"9" * 5000 + b"]}",
+        b'{"query": "select 1", "maxRows": ' + b"9" * 40 + b"}",
+        b'{"query": "select 1", "maxRows": 1.5}',
+        b'{"query": "select 1", "timeoutSeconds": 1e400}',
+        b'{"query": "select 1", "timeoutSeconds": "soon"}',
+        b'{"query": "select 1", "parameters": "x"}',
+        b'{"query": "select $1", "parameters": ' + b"[" * 900 + b"]" * 900 + b"}",
+        b'{"query": "select 1", "colour": 1}',
+        b'{"query": "select 1\\u0000"}',
+        b'{"query": "' + b"(" * 5000 + b'"}',
+        b'{"query": "\xff"}',
+        b'"select 1"',
+        b"null",
+    ],
+)
+async def test_a_hostile_query_is_a_clear_400(caller: Any, body: bytes) -> None:
+    answer = await caller.http.post("/sql", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]
+    assert answer.json()["code"]
+
+
+async def test_a_text_that_is_no_text_is_a_clear_400(caller: Any) -> None:
+    answer = await caller.http.post("/sql", content=b"\xff\xfe", headers={"content-type": "text/plain"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_json")
+
+
+async def test_a_body_over_the_limit_is_413(caller: Any) -> None:
+    answer = await caller.http.post("/sql", json={"query": "x" * 1_100_000})
+    assert (answer.status_code, answer.json()["code"]) == (413, "payload_too_large")
