@@ -1,26 +1,39 @@
 """The servers that tests use: a Postgres and a Valkey of their own, never ones that happen to run."""
 
-import os
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
 
+from weir.onebox.directories import private_run_directory
+from weir.onebox.postgres import EmbeddedPostgres
+from weir.onebox.supervisor import running
+from weir.onebox.valkey import EmbeddedValkey
 from weir_shared.db.migrate import migrate
 from weir_shared.db.pool import Database, open_database
 from weir_shared.queue.doorbell import Doorbell, open_doorbell
 
 
 @pytest.fixture(scope="session")
-def postgres_dsn() -> Iterator[str]:
-    """A Postgres whose databases the tests make and drop."""
-    yield os.environ["WEIR_TEST_DATABASE_URL"]
+async def servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[str, str]]:
+    """Addresses of the embedded Postgres and Valkey of this run, as `weir up` starts them."""
+    data_dir = tmp_path_factory.mktemp("servers")
+    run_dir = private_run_directory(data_dir)
+    postgres, valkey = EmbeddedPostgres(data_dir, run_dir), EmbeddedValkey(data_dir, run_dir)
+    async with running(postgres, valkey):
+        yield postgres.dsn, valkey.url
 
 
 @pytest.fixture(scope="session")
-def redis_url() -> Iterator[str]:
-    yield os.environ["WEIR_TEST_REDIS_URL"]
+def postgres_dsn(servers: tuple[str, str]) -> str:
+    """A Postgres whose databases the tests make and drop."""
+    return servers[0]
+
+
+@pytest.fixture(scope="session")
+def redis_url(servers: tuple[str, str]) -> str:
+    return servers[1]
 
 
 @pytest.fixture(scope="session")

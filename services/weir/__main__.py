@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Callable
 
@@ -28,10 +29,22 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
-def up(_: Settings) -> int:
-    from weir.onebox.up import main as run_onebox  # noqa: PLC0415
+def up(settings: Settings) -> int:
+    from weir.onebox.demo import add_demo  # noqa: PLC0415
+    from weir.onebox.plan import OneboxSettings  # noqa: PLC0415
+    from weir.onebox.up import Steps, run_up  # noqa: PLC0415
+    from weir_shared.db.migrate import migrate  # noqa: PLC0415
 
-    return run_onebox()
+    onebox = OneboxSettings(
+        port=settings.port,
+        data_dir=settings.data_dir,
+        database_url=settings.database_url,
+        redis_url=settings.redis_url,
+        demo=settings.demo,
+        import_root=settings.imports,
+        environment=dict(os.environ),
+    )
+    return run_up(onebox, Steps(migrate=migrate, seed=add_demo))
 
 
 def gateway(settings: Settings) -> int:
@@ -61,9 +74,11 @@ def worker(settings: Settings) -> int:
 
 
 def lake_host(settings: Settings) -> int:
+    from weir.lake_runtime.zygote import HostSettings  # noqa: PLC0415
     from weir.lake_runtime.zygote import main as run_host  # noqa: PLC0415
 
-    return run_host(settings.host_socket)
+    run_host(HostSettings(control_socket=settings.host_socket))
+    return 0
 
 
 def demo_model(settings: Settings) -> int:

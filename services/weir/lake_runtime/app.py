@@ -32,7 +32,6 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from hmac import compare_digest
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote
@@ -51,7 +50,7 @@ from weir.lake_runtime.faults import (
 )
 from weir.lake_runtime.query import AnswerBroken, Run, answer
 from weir.lake_runtime.reckoning import reckon
-from weir.lake_runtime.register import Lake
+from weir.lake_runtime.register import Lake, Threads
 from weir.lake_runtime.relations import Relation
 from weir.lake_runtime.settings import RuntimeSettings
 from weir.lake_runtime.wire import Configuration, RelationStatus, SqlRequest, Status, StopRequest
@@ -63,7 +62,6 @@ T = TypeVar("T")
 _MAX_BODY = 8 * 1024 * 1024
 _SQL_SECONDS = 180.0
 _TABLES_SECONDS = 30.0
-_THREADS = 24
 
 
 class NotFound(Fault):
@@ -107,7 +105,7 @@ class RuntimeApp:
         self._settings = settings
         self._deadlines = deadlines
         self._stop = stop
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="lake")
+        self._threads = Threads()
         self._started = time.monotonic()
         self._lake: Lake | None = None
         self._tasks: set[asyncio.Task[None]] = set()

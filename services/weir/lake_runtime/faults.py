@@ -99,10 +99,13 @@ _SOURCE_SIGNS = (
     "No suitable object store",
 )
 _POOL_SIGNS = ("Resources exhausted", "exceeded the allowable limit", "memory allocation of")
+_MAX_MESSAGE = 2_000
 _BAD_SHOW = "is not supported unless information_schema is enabled"
 
 
-def translate(error: BaseException, *, datasets: Iterable[str] = ()) -> Fault:
+def translate(  # noqa: PLR0911 - a table of decisions, top to bottom
+    error: BaseException, *, datasets: Iterable[str] = ()
+) -> Fault:
     """The fault that a caller is told for what the engine raised while it worked on `datasets`."""
     if isinstance(error, Fault):
         return error
@@ -113,6 +116,8 @@ def translate(error: BaseException, *, datasets: Iterable[str] = ()) -> Fault:
     refusal = _refusal(text)
     if refusal is not None:
         return refusal
+    if "for JSON encoding" in text or "supported by JSON" in text:
+        return SqlError(f"A column has a type that JSON cannot carry; cast it. {clean(text)}")
     if any(sign in text for sign in _POOL_SIGNS):
         return ResourceExhausted("The query needs more memory than its budget, even with spilling.")
     if any(sign in text for sign in _SOURCE_SIGNS) and (names := sorted(set(datasets))):
@@ -126,7 +131,7 @@ def clean(text: str) -> str:
     text = _SETTING_HINT.sub("", _NOISE.sub("", text)).strip().replace("\ncaused by\n", ": ")
     if match := _PARSER_ERROR.match(text):
         text = match[1].replace('\\"', '"').replace("\\'", "'")
-    return text
+    return text if len(text) <= _MAX_MESSAGE else text[:_MAX_MESSAGE] + "…"
 
 
 def source_reason(text: str) -> str:

@@ -18,7 +18,9 @@ MAX_RELATIONS = 200
 MAX_DEPTH = 100
 MAX_EXPANSION = 10_000
 
-_OPERATOR_WORDS = frozenset({"and", "or", "like", "ilike", "similar", "between", "is", "in", "xor", "div"})
+_OPERATOR_WORDS = frozenset(
+    {"and", "or", "like", "ilike", "similar", "between", "is", "in", "at", "xor", "div"}
+)
 _SET_WORDS = frozenset({"join", "union", "intersect", "except", "apply", "minus"})
 _ENDS_FROM = frozenset({
     "where", "group", "having", "order", "limit", "offset", "fetch", "window", "qualify", "union",

@@ -90,7 +90,7 @@ async def plan(lake: Lake, request: SqlRequest, run: Run) -> Statement:
     while True:
         run.scope = _scope_of(request)
         run.planning = asyncio.ensure_future(
-            lake.in_thread(lambda: _plan_now(lake, request, parameters, run.scope))
+            lake.plan_in_thread(lambda: _plan_now(lake, request, parameters, run.scope))
         )
         try:
             statement = await asyncio.shield(run.planning)

@@ -16,11 +16,20 @@ from weir.lake_runtime.scrub import scrub
 from weir.lake_runtime.session import CATALOG, QUERIES_ONLY, answering_session
 from weir.lake_runtime.settings import RuntimeSettings
 from weir.lake_runtime.sources.listing import Location
-from weir.lake_runtime.sources.opening import OpenedSource, open_source
+from weir.lake_runtime.sources.opening import open_source
 from weir.lake_runtime.wire import Configuration, Dataset, View
 
 OPENING_SECONDS = 30.0
 _AT_ONCE = 8
+
+
+class Threads:
+    """Opening may block for as long as a source likes; planning must not queue behind it."""
+
+    def __init__(self) -> None:
+        self.planning = ThreadPoolExecutor(16, thread_name_prefix="plan")
+        self.opening = ThreadPoolExecutor(16, thread_name_prefix="open")
+
 
 T = TypeVar("T")
 _aliases = itertools.count(1)
@@ -32,7 +41,7 @@ class Lake:
     A new version is built aside and takes the old one's place; statements that run keep theirs.
     """
 
-    def __init__(self, configuration: Configuration, settings: RuntimeSettings, threads: ThreadPoolExecutor):
+    def __init__(self, configuration: Configuration, settings: RuntimeSettings, threads: Threads):
         self.version = configuration.version
         self.relations: dict[str, Relation] = {
             definition.name: Relation(definition)
@@ -91,8 +100,8 @@ class Lake:
             return self.relations[name]
         return next((r for n, r in self.relations.items() if n.lower() == name.lower()), None)
 
-    async def in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+    async def plan_in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads.planning, work)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -111,10 +120,11 @@ class Lake:
     async def _open_dataset(self, relation: Relation, dataset: Dataset) -> None:
         alias = next(_aliases)
         async with self._gate:
+            work = asyncio.get_running_loop().run_in_executor(
+                self._threads.opening, lambda: open_source(dataset, alias, self._settings)
+            )
             try:
-                opened: OpenedSource = await asyncio.wait_for(
-                    self.in_thread(lambda: open_source(dataset, alias, self._settings)), OPENING_SECONDS
-                )
+                opened = await asyncio.wait_for(work, OPENING_SECONDS)
             except TimeoutError:
                 raise SourceError(dataset.name, f"no answer within {OPENING_SECONDS:.0f} s") from None
         self._attach(opened.location)
@@ -125,7 +135,7 @@ class Lake:
         while True:
             scope = Scope(before=view.name)
             try:
-                table, expansion = await self.in_thread(lambda: self._plan_view_now(view, scope))  # noqa: B023
+                table, expansion = await self.plan_in_thread(lambda: self._plan_view_now(view, scope))  # noqa: B023
             except RelationOpening as waiting:
                 await waiting.relation.settled()
             else:

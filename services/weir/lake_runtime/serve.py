@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import shutil
 import signal
 import socket
 
@@ -27,7 +28,9 @@ def serve(settings: RuntimeSettings, listener: socket.socket, page: DeadlinePage
     logging.basicConfig(
         level=logging.WARNING, format=f"%(levelname)s lake-runtime {settings.tenant} %(message)s"
     )
-    settings.cache_dir.mkdir(parents=True, exist_ok=True)
+    # What an earlier epoch spilled before it was killed is nobody's.
+    shutil.rmtree(settings.spill_dir.parent, ignore_errors=True)
+    settings.spill_dir.mkdir(parents=True, exist_ok=True)
     server = uvicorn.Server(_configuration())
 
     def stop(drain_seconds: float) -> None:

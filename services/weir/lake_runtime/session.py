@@ -16,7 +16,7 @@ def answering_session(settings: RuntimeSettings) -> SessionContext:
     runtime = (
         RuntimeEnvBuilder()
         .with_fair_spill_pool(settings.pool_bytes)
-        .with_disk_manager_specified(settings.cache_dir)
+        .with_disk_manager_specified(settings.spill_dir)
     )
     session = SessionContext(config.with_default_catalog_and_schema(CATALOG, SCHEMA), runtime)
     _set(session, "datafusion.runtime.max_temp_directory_size", f"{settings.spill_bytes // MEBIBYTE}M")

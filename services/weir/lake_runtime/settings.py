@@ -21,6 +21,11 @@ class RuntimeSettings(Struct, frozen=True, kw_only=True):
     partitions: int = os.cpu_count() or 1
 
     @property
+    def spill_dir(self) -> Path:
+        """Where queries spill; one directory an epoch, as a killed process leaves its files behind."""
+        return self.cache_dir / "spill" / str(self.epoch)
+
+    @property
     def pool_bytes(self) -> int:
         """Half of the limit: the engine's pool does not see planning, expressions or encoding."""
         return max(self.memory_limit_bytes // 2, 16 * MEBIBYTE)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 from msgspec import Struct
 
 from weir_shared.auth.keys import TICKET_KEY, load_or_create_key_pair
@@ -134,12 +135,18 @@ class _Rooms:
             raise DemoFailed(f"{wanted.path} answered {status}: {text[:300]}")
 
     async def renew_model(self) -> None:
+        """Leaves alone a model that its owner has put in the script's place."""
         path = f"/api/v1/models/{MODEL}"
+        status, text = await self._ask("GET", "agent-engine", path)
+        if status == 200 and msgspec.json.decode(text)["model_name"] != MODEL:
+            return
         status, text = await self._ask("PUT", "agent-engine", path, {"base_url": _model_url(self._settings)})
         if status not in (200, 404):
             raise DemoFailed(f"{path} answered {status}: {text[:300]}")
 
-    async def _ask(self, method: str, audience: Audience, path: str, body: dict[str, Any]) -> tuple[int, str]:
+    async def _ask(
+        self, method: str, audience: Audience, path: str, body: dict[str, Any] | None = None
+    ) -> tuple[int, str]:
         headers = {HEADER: self._tickets.issue(OPERATOR, audience)}
         url = self._urls[audience] + path
         try:

@@ -122,20 +122,6 @@ async def test_a_runtime_has_none_of_the_hosts_files_and_limits_of_its_own(lakes
     assert "Max open files 1024 1024" in limits(second.pid)
 
 
-async def test_the_hosts_credentials_are_not_in_a_runtimes_environment(lakes: Lakes) -> None:
-    # An S3 dataset without keys of its own would take them up, if they were there.
-    lake = await lakes.start()
-    options = {"endpoint": "http://127.0.0.1:9", "allow_http": "true", "auth": "key"}
-    location = "s3://b/p/x.csv"
-    spec = {"name": "t", "connector": "s3", "from": location, "format": "csv", "location": location}
-    await lake.configure(spec | {"options": options})
-    status, body = await lake.sql("select * from t")
-    assert (status, body["code"]) == (502, "source_error")
-    assert (
-        "169.254" in body["error"] or "credential" in body["error"].lower() or "metadata" in body["error"]
-    ), body
-
-
 async def test_the_list_names_every_living_runtime(lakes: Lakes) -> None:
     lake = await lakes.start(epoch=3)
     listed = (await lakes.host.ask("list"))["runtimes"]

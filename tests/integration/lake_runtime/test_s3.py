@@ -197,3 +197,13 @@ async def test_a_private_endpoint_is_refused_unless_it_is_allowed(lakes: Lakes, 
     status, body = await lake.sql("select * from t")
     assert status == 502
     assert "is not a public address" in body["error"]
+
+
+async def test_a_dataset_without_its_keys_does_not_ask_the_machine_for_some(
+    lakes: Lakes, bucket: Bucket
+) -> None:
+    lake = await lakes.start()
+    await lake.configure(bucket.dataset("t", "p/", access_key_id="", secret_access_key=""))
+    status, body = await lake.sql("select * from t")
+    assert status == 502
+    assert "needs access_key_id and secret_access_key" in body["error"]

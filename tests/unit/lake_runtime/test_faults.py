@@ -100,10 +100,15 @@ def test_the_engine_itself_refuses_every_other_statement(session: SessionContext
     assert session.sql("select count(*) as n from t").to_pydict() == {"n": [1]}
 
 
+def test_a_long_message_is_cut(session: SessionContext) -> None:
+    assert len(fault_of(session, "select * from a" + ".a" * 5_000).message) < 2_100
+
+
 def test_an_exhausted_pool_is_400_resource_exhausted(tmp_path: Path) -> None:
     settings = RuntimeSettings(
         tenant="t", epoch=1, secret="s", memory_limit_bytes=1, cache_dir=tmp_path, import_root=tmp_path
     )
+    settings.spill_dir.mkdir(parents=True)
     fault = fault_of(answering_session(settings), "select array_agg(value) from generate_series(1, 20000000)")
     assert (fault.status, fault.code) == (400, "resource_exhausted")
 

@@ -30,6 +30,7 @@ def test_a_long_list_is_not_complex() -> None:
         "select " + "+".join("1" * 1_002),
         "select * from t where " + " or ".join(["a"] * 1_002),
         "select 1" + "::int" * 600,
+        "select now()" + " at time zone 'UTC'" * 1_002,
         "select -- +\n" + "+".join("1" * 1_002),
         "select 'it''s' " + "||'+'" * 600,
         "select E'\\'' " + "+1" * 1_002,

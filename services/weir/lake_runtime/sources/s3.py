@@ -24,6 +24,7 @@ def locate(dataset: Dataset, host: str, *, allow_private: bool) -> Location:
     endpoint = str(dataset.options.get("endpoint") or "").rstrip("/")
     if endpoint:
         _require_usable(dataset, endpoint, allow_private=allow_private)
+    _require_keys(dataset)
     store = _connect(dataset, bucket, endpoint)
     shown = f"s3://{bucket}/{key}"
     if key and names_a_file(key) and not key.endswith("/"):
@@ -70,6 +71,13 @@ def _allows_http(dataset: Dataset) -> bool:
 
 def _is_public(dataset: Dataset) -> bool:
     return str(dataset.options.get("auth") or "public") == "public"
+
+
+def _require_keys(dataset: Dataset) -> None:
+    """Without keys the client would ask the machine's metadata service for the machine's own."""
+    options = dataset.options
+    if not _is_public(dataset) and not (options.get("access_key_id") and options.get("secret_access_key")):
+        raise SourceError(dataset.name, "auth key needs access_key_id and secret_access_key")
 
 
 def _connect(dataset: Dataset, bucket: str, endpoint: str) -> Any:

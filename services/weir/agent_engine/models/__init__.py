@@ -1,0 +1,1 @@
+"""Models: what a tenant has configured, and one small client a wire protocol."""

@@ -1,0 +1,1 @@
+"""The studio's URLs: which verb answers, and who may ask."""

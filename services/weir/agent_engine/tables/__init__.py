@@ -1,0 +1,1 @@
+"""The studio's SQL, one noun a module; every statement names the tenant."""

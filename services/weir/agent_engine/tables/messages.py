@@ -1,0 +1,91 @@
+"""What was said and done in sessions, entry by entry."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+
+from weir_shared.db.pool import Connection
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """One entry to write; `sequence` counts within its turn."""
+
+    sequence: int
+    event_type: str
+    agent: str
+    payload: dict[str, Any]
+    call_id: str | None = None
+
+
+class MessageRow(Struct, frozen=True, kw_only=True):
+    id: int
+    turn_id: str
+    event_type: str
+    agent: str
+    call_id: str | None
+    payload: dict[str, Any]
+    created_at: datetime
+
+
+async def add(
+    connection: Connection, tenant_id: str, session_id: str, turn_id: str, entries: Sequence[Entry]
+) -> None:
+    """Writes the entries of a step; nothing when the turn has been deleted meanwhile."""
+    await connection.execute(
+        """
+        insert into messages (tenant_id, session_id, turn_id, sequence, event_type, agent, call_id, payload)
+        select $1, $2, turns.id, entry.*
+        from turns, unnest($4::int[], $5::text[], $6::text[], $7::text[], $8::jsonb[]) as entry
+        where turns.tenant_id = $1 and turns.id = $3
+        """,
+        tenant_id,
+        session_id,
+        turn_id,
+        *columns(entries),
+    )
+
+
+async def of_session(
+    connection: Connection, tenant_id: str, session_id: str, *, limit: int = 10_000
+) -> list[MessageRow]:
+    """The newest entries of a session, oldest first."""
+    rows = await connection.fetch(
+        """
+        select id, turn_id, event_type, agent, call_id, payload, created_at
+        from messages
+        where tenant_id = $1 and session_id = $2
+        order by id desc
+        limit $3
+        """,
+        tenant_id,
+        session_id,
+        limit,
+    )
+    return [MessageRow(**dict(row)) for row in reversed(rows)]
+
+
+async def of_turn(connection: Connection, tenant_id: str, turn_id: str) -> list[MessageRow]:
+    rows = await connection.fetch(
+        """
+        select id, turn_id, event_type, agent, call_id, payload, created_at
+        from messages
+        where tenant_id = $1 and turn_id = $2
+        order by sequence
+        """,
+        tenant_id,
+        turn_id,
+    )
+    return [MessageRow(**dict(row)) for row in rows]
+
+
+def columns(entries: Sequence[Entry]) -> tuple[list[Any], ...]:
+    """The entries as one array a column, in the order in which the statements unnest them."""
+    return (
+        [entry.sequence for entry in entries],
+        [entry.event_type for entry in entries],
+        [entry.agent for entry in entries],
+        [entry.call_id for entry in entries],
+        [entry.payload for entry in entries],
+    )

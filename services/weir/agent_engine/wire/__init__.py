@@ -1,0 +1,1 @@
+"""What the studio's API takes and gives, one noun a module."""

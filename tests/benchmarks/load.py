@@ -1,0 +1,168 @@
+"""A load driver that costs little itself: HTTP/1.1 on bare asyncio streams, one connection a client."""
+
+import asyncio
+import statistics
+import time
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+LIMIT = 1 << 20
+
+
+@dataclass
+class Reply:
+    """Status, whole body, and seconds to the first byte of the body and to its end."""
+
+    status: int
+    body: bytes
+    first: float
+    total: float
+
+
+@dataclass
+class Connection:
+    """One keep-alive connection to an address: `http://host:port` or `unix:/path`."""
+
+    address: str
+    _streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = field(default=None)
+
+    async def ask(
+        self, method: str, path: str, headers: dict[str, str], body: bytes = b"", *, keep: bool = True
+    ) -> Reply:
+        """`keep` False drops the body as it comes (its size is kept in `body` as a number's digits)."""
+        reader, writer = await self._open()
+        lines = [f"{method} {path} HTTP/1.1", "Host: bench", f"Content-Length: {len(body)}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        started = time.perf_counter()
+        writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+        head = await reader.readuntil(b"\r\n\r\n")
+        status = int(head[9:12])
+        lowered = head.lower()
+        parts: list[bytes] = []
+        size, first = 0, 0.0
+        async for chunk in _body(reader, lowered):
+            first = first or time.perf_counter() - started
+            size += len(chunk)
+            if keep:
+                parts.append(chunk)
+        total = time.perf_counter() - started
+        return Reply(status, b"".join(parts) if keep else str(size).encode(), first or total, total)
+
+    async def until(self, path: str, headers: dict[str, str], body: bytes, wanted: bytes) -> float:
+        """Seconds until a piece of the answer's body holds the wanted bytes; the rest is read and dropped."""
+        reader, writer = await self._open()
+        lines = [f"POST {path} HTTP/1.1", "Host: bench", f"Content-Length: {len(body)}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        started = time.perf_counter()
+        writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+        head = await reader.readuntil(b"\r\n\r\n")
+        found = 0.0
+        async for chunk in _body(reader, head.lower()):
+            if not found and wanted in chunk:
+                found = time.perf_counter() - started
+        if not found:
+            raise RuntimeError(f"{path}: the answer never held {wanted!r}")
+        return found
+
+    async def close(self) -> None:
+        if self._streams:
+            self._streams[1].close()
+            self._streams = None
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._streams is None:
+            if self.address.startswith("unix:"):
+                self._streams = await asyncio.open_unix_connection(
+                    self.address.removeprefix("unix:"), limit=LIMIT
+                )
+            else:
+                parts = urlsplit(self.address)
+                self._streams = await asyncio.open_connection(parts.hostname, parts.port, limit=LIMIT)
+        return self._streams
+
+
+async def _body(reader: asyncio.StreamReader, head: bytes):
+    if b"transfer-encoding: chunked" in head:
+        while True:
+            size = int(await reader.readline(), 16)
+            left = size
+            while left:
+                piece = await reader.read(min(left, LIMIT))
+                left -= len(piece)
+                yield piece
+            await reader.readexactly(2)
+            if not size:
+                return
+    at = head.find(b"content-length:")
+    left = int(head[at + 15 : head.find(b"\r\n", at)]) if at >= 0 else 0
+    while left:
+        piece = await reader.read(min(left, LIMIT))
+        left -= len(piece)
+        yield piece
+
+
+@dataclass
+class Run:
+    """What a load of many requests was like; times in seconds."""
+
+    seconds: float
+    totals: list[float]
+    firsts: list[float]
+    failures: int
+
+    @property
+    def rate(self) -> float:
+        return len(self.totals) / self.seconds
+
+    def quantile(self, times: list[float], part: float) -> float:
+        ordered = sorted(times)
+        return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
+
+    @property
+    def p50(self) -> float:
+        return statistics.median(self.totals)
+
+    @property
+    def first_p50(self) -> float:
+        return statistics.median(self.firsts)
+
+    @property
+    def first_p99(self) -> float:
+        return self.quantile(self.firsts, 0.99)
+
+
+async def drive(
+    address: str,
+    path: str,
+    headers: dict[str, str],
+    body: bytes,
+    *,
+    clients: int,
+    requests: int,
+    expect: bytes,
+) -> Run:
+    """So many clients at once, each asking again when it has its answer, until so many requests are done.
+
+    An answer counts when its status is 200 and its body holds `expect`.
+    """
+    left = requests
+    totals: list[float] = []
+    firsts: list[float] = []
+    failures = 0
+
+    async def one_client() -> None:
+        nonlocal left, failures
+        connection = Connection(address)
+        while left > 0:
+            left -= 1
+            reply = await connection.ask("POST", path, headers, body)
+            if reply.status != 200 or expect not in reply.body:
+                failures += 1
+                continue
+            totals.append(reply.total)
+            firsts.append(reply.first)
+        await connection.close()
+
+    started = time.perf_counter()
+    await asyncio.gather(*(one_client() for _ in range(clients)))
+    return Run(time.perf_counter() - started, totals, firsts, failures)
