@@ -6,6 +6,7 @@ import signal
 import time
 import uuid
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from tests.integration.context_lake.conftest import eventually, working
@@ -238,8 +239,8 @@ async def test_an_idle_lake_falls_asleep_and_a_busy_one_does_not(lake: Any, call
 async def test_a_deadline_while_the_lake_boots_is_504_and_says_provisioning(
     lake: Any, caller: Any, settings_of: Any
 ) -> None:
-    # A Redis of its own, so that nobody hears the ring.
-    deaf = settings_of(redis_url=lake.settings.redis_url.rpartition("/")[0] + "/13")
+    # A database of its own, so that nobody hears the ring.
+    deaf = settings_of(redis_url=urlsplit(lake.settings.redis_url)._replace(path="/13").geturl())
     async with served(create_app(deaf)) as url, lake.caller(caller.tenant_id, url=url) as asker:
         async with lake.database.any_tenant() as connection:
             await connection.execute(
@@ -302,9 +303,13 @@ async def test_runtimes_that_died_with_their_host_are_brought_back(lake: Any, ca
 
 @pytest.mark.slow
 async def test_several_workers_and_desks_boot_a_lake_once(lake: Any, caller: Any) -> None:
-    async with working(lake.settings), working(lake.settings), served(create_app(lake.settings)) as url:
-        async with lake.caller(caller.tenant_id, url=url) as second:
-            askers = [caller, second] * 20
-            answers = await asyncio.gather(*(asker.sql("select 1 as one") for asker in askers))
+    async with (
+        working(lake.settings),
+        working(lake.settings),
+        served(create_app(lake.settings)) as url,
+        lake.caller(caller.tenant_id, url=url) as second,
+    ):
+        askers = [caller, second] * 20
+        answers = await asyncio.gather(*(asker.sql("select 1 as one") for asker in askers))
     assert {answer.status_code for answer in answers} == {200}
     assert (await caller.vm())["epoch"] == 1

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -51,14 +52,15 @@ class Cable:
     """A connection to Redis that can be cut."""
 
     def __init__(self, redis_url: str) -> None:
-        self._host, _, port = redis_url.removeprefix("redis://").partition("/")[0].partition(":")
-        self._port = int(port)
+        self._parts = urlsplit(redis_url)
         self._writers: list[asyncio.StreamWriter] = []
         self._server: asyncio.Server | None = None
 
-    async def lay(self) -> int:
+    async def lay(self) -> str:
+        """The address of its near end."""
         self._server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
-        return self._server.sockets[0].getsockname()[1]
+        near, port = self._parts.netloc.rpartition("@")[0], self._server.sockets[0].getsockname()[1]
+        return self._parts._replace(netloc=f"{near}{'@' if near else ''}127.0.0.1:{port}").geturl()
 
     def cut(self) -> None:
         assert self._server is not None
@@ -67,7 +69,7 @@ class Cable:
             writer.close()
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection(self._host, self._port)
+        far_reader, far_writer = await asyncio.open_connection(self._parts.hostname, self._parts.port)
         self._writers += [writer, far_writer]
         await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
 
@@ -97,11 +99,8 @@ async def test_a_worker_that_loses_its_doorbell_says_so_and_ends_with_1(
     dsn: str, redis_url: str, tmp_path: Path
 ) -> None:
     cable = Cable(redis_url)
-    port = await cable.lay()
-    async with started(dsn, f"redis://127.0.0.1:{port}/{redis_url.rpartition('/')[2]}", tmp_path) as (
-        process,
-        url,
-    ):
+    url_through_cable = await cable.lay()
+    async with started(dsn, url_through_cable, tmp_path) as (process, url):
         await metrics(url)
         await asyncio.sleep(1)
         assert process.returncode is None
