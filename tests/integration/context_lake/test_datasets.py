@@ -168,3 +168,13 @@ async def test_secrets_are_in_no_answer_and_not_plain_in_the_database(caller: An
     assert left == 0
     printed = capfd.readouterr()
     assert canary not in printed.out + printed.err
+
+
+async def test_a_body_that_is_no_json_by_its_type_is_415(caller: Any) -> None:
+    for content_type in ("text/plain", "application/x-www-form-urlencoded", "application/yaml"):
+        answer = await caller.http.post(
+            "/datasets",
+            content=b'{"name": "a", "from": "file:a.csv"}',
+            headers={"content-type": content_type},
+        )
+        assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type"), content_type

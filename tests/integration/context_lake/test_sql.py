@@ -176,3 +176,11 @@ async def test_a_text_that_is_no_text_is_a_clear_400(caller: Any) -> None:
 async def test_a_body_over_the_limit_is_413(caller: Any) -> None:
     answer = await caller.http.post("/sql", json={"query": "x" * 1_100_000})
     assert (answer.status_code, answer.json()["code"]) == (413, "payload_too_large")
+
+
+async def test_the_document_tells_the_body_and_the_answer_of_a_query(lake: Any, caller: Any) -> None:
+    document = (await caller.http.get(f"{lake.url}/schema/openapi.json")).json()
+    operation = document["paths"]["/v1/context-lake/sql"]["post"]
+    assert set(operation["requestBody"]["content"]) == {"application/json", "text/plain"}
+    assert "rows" in str(document["components"]["schemas"])
+    assert set(operation["responses"]) >= {"200"}

@@ -8,6 +8,7 @@ import msgspec
 import structlog
 from litestar import Request, Response, Router, post
 
+from weir.context_lake.routes.sql_document import RESPONSES, QueryOperation
 from weir.context_lake.sql import Answer, AnswerBroken, Query, SqlDesk, WantedQuery, check_query
 from weir_shared.auth.guards import provide_principal, requires_scope
 from weir_shared.errors import NotAcceptable, UnsupportedMediaType, ValidationFailed
@@ -19,7 +20,7 @@ JSON_RANGES = frozenset({"", "*/*", "application/*", "application/json"})
 log = structlog.get_logger(__name__)
 
 
-@post("/sql", status_code=200)
+@post("/sql", status_code=200, operation_class=QueryOperation, responses=RESPONSES)
 async def run_sql(request: Request[Any, Any, Any]) -> Response[Any]:
     """Runs a query; a lake that sleeps is woken first, within the same budget."""
     # Not by dependencies: resolving them costs as much as the rest of the way to the runtime.
