@@ -8,7 +8,7 @@ from litestar import Litestar
 
 from weir.context_lake.datasets import Catalogue
 from weir.context_lake.deployment import Deployment
-from weir.context_lake.routes import datasets, lifecycle, sql, status
+from weir.context_lake.routes import datasets, lifecycle, sql, status, views
 from weir.context_lake.runtimes import Runtimes
 from weir.context_lake.sql import SqlDesk
 from weir.context_lake.status import StatusDesk
@@ -23,7 +23,7 @@ from weir_shared.settings import SettingError, Settings
 from weir_shared.web.app import create_service, from_state
 from weir_shared.web.errors import render_lake_error
 
-PARTS = ("catalogue", "vms", "sql_desk", "status_desk", "most_seconds")
+PARTS = ("catalogue", "vms", "status_desk")
 # How often a lake's use is written down at most; a quarter of the idle time keeps it awake for sure.
 ACTIVITY_SECONDS = 10
 CONNECTIONS = 20
@@ -40,7 +40,7 @@ def create_app(settings: Settings) -> Litestar:
     return create_service(
         service="context-lake",
         title="Weir context lake",
-        routes=[datasets.routes, sql.routes, status.routes, lifecycle.routes],
+        routes=[datasets.routes, views.routes, sql.routes, status.routes, lifecycle.routes],
         render_error=render_lake_error,
         lifespan=[_opened(settings)],
         inspector=TicketInspector(tickets.public, "context-lake"),
@@ -67,9 +67,12 @@ def _opened(settings: Settings) -> Any:
             app.state.update(
                 catalogue=Catalogue(database, vault, doorbell, surroundings),
                 vms=vms,
-                sql_desk=SqlDesk(vms, activity_seconds=min(ACTIVITY_SECONDS, settings.vm_idle_seconds / 4)),
+                sql_desk=SqlDesk(
+                    vms,
+                    most_seconds=settings.sql_timeout_seconds,
+                    activity_seconds=min(ACTIVITY_SECONDS, settings.vm_idle_seconds / 4),
+                ),
                 status_desk=StatusDesk(database, vms, runtimes),
-                most_seconds=settings.sql_timeout_seconds,
             )
             yield
 

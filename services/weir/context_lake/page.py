@@ -15,12 +15,12 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _dump_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in text and _fits_block(text) else None
+    style = None
+    if not all(sign == "\n" or sign.isprintable() for sign in text):
+        style = '"'  # written as escapes, or they would come back as something else
+    elif "\n" in text:
+        style = "|"
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-def _fits_block(text: str) -> bool:
-    return all(sign == "\n" or sign.isprintable() for sign in text)
 
 
 _Dumper.add_representer(str, _dump_text)

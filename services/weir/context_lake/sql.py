@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any, Literal
 
@@ -92,7 +92,8 @@ def check_query(wanted: WantedQuery, *, most_seconds: float) -> Query:
 class SqlDesk:
     """Runs the queries of this process."""
 
-    def __init__(self, vms: Vms, *, activity_seconds: float) -> None:
+    def __init__(self, vms: Vms, *, most_seconds: float, activity_seconds: float) -> None:
+        self.most_seconds = most_seconds
         self._vms = vms
         self._admission = Admission()
         self._activity_seconds = activity_seconds
@@ -121,20 +122,22 @@ class SqlDesk:
         """Asks the runtime; one that is gone before its first byte is replaced and asked once more."""
         was_cold = False
         for cause in ("query", "lost"):
-            run.phase = "provisioning"
-            vm, client, waited = await self._vms.ensure_running(run.tenant_id, cause=cause)
-            was_cold = was_cold or waited
+            ready = await self._vms.find_ready(run.tenant_id)
+            if ready is None:
+                was_cold, run.phase = True, "provisioning"
+                ready = await self._vms.ensure_running(run.tenant_id, cause=cause)
             run.phase = "executing"
             body = run.body(cold_start=was_cold)
             try:
                 return await stack.enter_async_context(
-                    client.request("POST", "/sql", body, seconds=run.seconds_left)
+                    ready.client.request("POST", "/sql", body, seconds=run.seconds_left)
                 )
             except RuntimeRefused as refusal:
                 raise error_of(refusal) from None
             except RuntimeGone as fault:
-                log.warning("runtime lost", tenant_id=run.tenant_id, epoch=vm.epoch, reason=str(fault))
-                await self._vms.give_up(vm)
+                epoch = ready.vm.epoch
+                log.warning("runtime lost", tenant_id=run.tenant_id, epoch=epoch, reason=str(fault))
+                await self._vms.give_up(ready.vm)
         raise RuntimeLost
 
     async def _note_activity(self, tenant_id: str) -> None:
@@ -163,16 +166,19 @@ class Answer:
             if name in self._response.headers
         ]
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The bytes, as large as they arrive. Raises AnswerBroken when they end too early or too late."""
+    async def pour(self, write: Callable[[bytes], Awaitable[None]]) -> None:
+        """Writes the bytes on, as large as they arrive and as fast as they are taken.
+
+        Raises AnswerBroken when they end too early or too late.
+        """
         try:
             async with asyncio.timeout_at(self._run.deadline):
                 async for chunk in self._response.content.iter_any():
                     measures.SQL_BYTES.inc(len(chunk))
-                    yield chunk
+                    await write(chunk)
         except TimeoutError:
             self._run.observe("timeout")
-            raise AnswerBroken("timeout") from None
+            raise AnswerBroken("the time is up") from None
         except (aiohttp.ClientError, OSError) as fault:
             self._run.observe("broken")
             raise AnswerBroken(type(fault).__name__) from None
@@ -180,6 +186,7 @@ class Answer:
 
     async def close(self) -> None:
         """Gives back the place and the connection; a query that still runs is ended by that."""
+        self._run.observe("left")
         await self._held.aclose()
 
 
@@ -192,6 +199,7 @@ class _Run:
         self.deadline = asyncio.get_running_loop().time() + query.seconds
         self._query = query
         self._started = time.monotonic()
+        self._is_observed = False
 
     @property
     def seconds_left(self) -> float:
@@ -209,4 +217,8 @@ class _Run:
         )
 
     def observe(self, result: str) -> None:
+        """Counts the query under its first result."""
+        if self._is_observed:
+            return
+        self._is_observed = True
         measures.SQL_SECONDS.labels(result).observe(time.monotonic() - self._started)

@@ -70,13 +70,13 @@ async def list_tables(desk: StatusDesk, principal: Principal) -> list[dict[str, 
 
 async def _ask_awake(desk: StatusDesk, tenant_id: str) -> Any:
     for cause in ("tables", "lost"):
-        vm, client, _ = await desk.vms.ensure_running(tenant_id, cause=cause)
+        ready = await desk.vms.ensure_running(tenant_id, cause=cause)
         try:
-            return await client.ask("GET", "/tables", seconds=TABLES_SECONDS)
+            return await ready.client.ask("GET", "/tables", seconds=TABLES_SECONDS)
         except RuntimeRefused as refusal:
             raise error_of(refusal) from None
         except RuntimeGone:
-            await desk.vms.give_up(vm)
+            await desk.vms.give_up(ready.vm)
     raise RuntimeLost
 
 

@@ -8,11 +8,13 @@ from msgspec import Struct
 from weir.context_lake import datasets
 from weir.context_lake.config import Dataset, WantedDataset
 from weir.context_lake.datasets import Catalogue
+from weir.context_lake.routes.guards import requires_json
 from weir_shared.auth.guards import requires_scope
 from weir_shared.auth.principal import Principal
 from weir_shared.errors import FieldError
 
 READ, WRITE = [requires_scope("lake:read")], [requires_scope("lake:write")]
+WRITE_JSON = [*WRITE, requires_json]
 PATH = "/v1/context-lake/datasets"
 
 
@@ -55,7 +57,7 @@ async def list_datasets(
     return DatasetList([_shown(dataset) for dataset in lake.document.datasets])
 
 
-@post("/", guards=WRITE)
+@post("/", guards=WRITE_JSON)
 async def add_dataset(
     data: JSONBody[WantedDataset],
     principal: NamedDependency[Principal],
@@ -74,7 +76,7 @@ async def show_dataset(
     return _shown(await datasets.find_dataset(catalogue, principal, name))
 
 
-@put("/{name:str}", guards=WRITE)
+@put("/{name:str}", guards=WRITE_JSON)
 async def replace_dataset(
     name: FromPath[str],
     data: JSONBody[WantedDataset],

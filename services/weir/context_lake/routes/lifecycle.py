@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from litestar import Response, Router, post
 from litestar.di import NamedDependency
-from litestar.params import Parameter
+from litestar.params import FromQuery, QueryParameter
 
 from weir.context_lake import lifecycle
 from weir.context_lake.lifecycle import Outcome
@@ -17,7 +17,7 @@ from weir_shared.auth.principal import Principal
 async def start(
     principal: NamedDependency[Principal],
     vms: NamedDependency[Vms],
-    wait: Annotated[int, Parameter(ge=0, le=180, description="Seconds to wait for it")] = 0,
+    wait: Annotated[int, QueryParameter(ge=0, le=180, description="Seconds to wait for it")] = 0,
 ) -> Response[dict[str, Any]]:
     """Starts the runtime; 200 when it runs, 202 while it starts."""
     return _told(await lifecycle.start(vms, principal, wait_seconds=wait))
@@ -25,7 +25,7 @@ async def start(
 
 @post("/stop", status_code=202)
 async def stop(
-    principal: NamedDependency[Principal], vms: NamedDependency[Vms], force: bool = False
+    principal: NamedDependency[Principal], vms: NamedDependency[Vms], force: FromQuery[bool] = False
 ) -> Response[dict[str, Any]]:
     """Hibernates the runtime; running queries get 30 seconds, or none with `force`."""
     return _told(await lifecycle.stop(vms, principal, force=force))

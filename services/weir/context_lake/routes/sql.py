@@ -2,16 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import structlog
 from litestar import Request, Response, Router, post
-from litestar.di import NamedDependency
 
+from weir.context_lake.routes.sql_document import RESPONSES, QueryOperation
 from weir.context_lake.sql import Answer, AnswerBroken, Query, SqlDesk, WantedQuery, check_query
-from weir_shared.auth.guards import requires_scope
-from weir_shared.auth.principal import Principal
+from weir_shared.auth.guards import provide_principal, requires_scope
 from weir_shared.errors import NotAcceptable, UnsupportedMediaType, ValidationFailed
 from weir_shared.web.errors import InvalidJson, field_error_of
 
@@ -21,19 +20,16 @@ JSON_RANGES = frozenset({"", "*/*", "application/*", "application/json"})
 log = structlog.get_logger(__name__)
 
 
-@post("/sql", status_code=200)
-async def run_sql(
-    request: Request[Any, Any, Any],
-    principal: NamedDependency[Principal],
-    sql_desk: NamedDependency[SqlDesk],
-    most_seconds: NamedDependency[int],
-) -> Response[Any]:
+@post("/sql", status_code=200, operation_class=QueryOperation, responses=RESPONSES)
+async def run_sql(request: Request[Any, Any, Any]) -> Response[Any]:
     """Runs a query; a lake that sleeps is woken first, within the same budget."""
-    query = read_query(request, await request.body(), most_seconds)
+    # Not by dependencies: resolving them costs as much as the rest of the way to the runtime.
+    principal, sql_desk = await provide_principal(request), cast(SqlDesk, request.app.state.sql_desk)
+    query = read_query(request, await request.body(), sql_desk.most_seconds)
     return await _unless_gone(sql_desk.run_sql(principal, query), request.receive)
 
 
-def read_query(request: Request[Any, Any, Any], body: bytes, most_seconds: int) -> Query:
+def read_query(request: Request[Any, Any, Any], body: bytes, most_seconds: float) -> Query:
     """Raises NotAcceptable, UnsupportedMediaType, InvalidJson, ValidationFailed."""
     accepted = request.headers.get("accept", "").split(",")
     if not any(kind.partition(";")[0].strip().lower() in JSON_RANGES for kind in accepted):
@@ -76,10 +72,12 @@ class StreamedAnswer(Response[Any]):
             sending.result()
 
     async def _send_all(self, send: Any) -> None:
+        async def write(chunk: bytes) -> None:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
         await send({"type": "http.response.start", "status": 200, "headers": self._answer.headers})
         try:
-            async for chunk in self._answer.chunks():
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await self._answer.pour(write)
         except AnswerBroken as fault:
             # Without the end of the body the server cuts the connection, which is all that can be told now.
             log.warning("answer broken off", reason=str(fault))

@@ -210,7 +210,7 @@ async def _drain(keeper: Keeper, vm: Vm) -> None:
         client = await keeper.runtimes.client_of(vm)
         await client.ask("POST", "/stop", {"drainSeconds": DRAIN_SECONDS}, seconds=STATUS_SECONDS)
         async with asyncio.timeout(DRAIN_SECONDS + 2):
-            while await _is_living(keeper, vm.tenant_id, vm.epoch):
+            while await _is_living(keeper, vm.tenant_id, vm.epoch):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(LIVING_LOOK_SECONDS)
     except (RuntimeGone, RuntimeRefused, TimeoutError, HostUnreachable, HostRefused):
         return  # it is ended the hard way

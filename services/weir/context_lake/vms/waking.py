@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from msgspec import Struct
+
 from weir.context_lake import measures
 from weir.context_lake.deployment import ConfigurationRefused, Deployment
 from weir.context_lake.runtimes import RuntimeClient, RuntimeGone, Runtimes
@@ -32,6 +34,13 @@ class VmBusy(Conflict):
     code = "vm_busy"
 
 
+class Ready(Struct, frozen=True):
+    """A runtime that may be asked."""
+
+    vm: Vm
+    client: RuntimeClient
+
+
 class Vms:
     """Wakes, stops and gives up runtimes, as the desk asks for it."""
 
@@ -47,23 +56,27 @@ class Vms:
         async with self._database.tenant(tenant_id) as connection:
             return await lake_vms.read_vm(connection, tenant_id)
 
-    async def ensure_running(self, tenant_id: str, *, cause: str) -> tuple[Vm, RuntimeClient, bool]:
-        """A running runtime that has the newest configuration, its client, and whether it had to be waited for.
+    async def find_ready(self, tenant_id: str) -> Ready | None:
+        """The runtime, if it runs and has the newest configuration."""
+        vm = await self.look(tenant_id)
+        if vm.state != "running" or vm.applied_version != vm.version:
+            return None
+        return Ready(vm, await self._runtimes.client_of(vm))
+
+    async def ensure_running(self, tenant_id: str, *, cause: str) -> Ready:
+        """A running runtime that has the newest configuration, woken and waited for if need be.
 
         The caller keeps the time. Raises VmFailed as soon as a boot has failed; the boot itself goes on
         when the caller leaves.
         """
         vm = await self.look(tenant_id)
-        if vm.state == "running" and vm.applied_version == vm.version:
-            return vm, await self._runtimes.client_of(vm), False
-        was_cold = vm.state != "running"
         asked = await self.ask_start(vm, cause) if vm.state in ASLEEP else None
         async with self._notices(tenant_id) as notices:
             while True:
                 vm = await self.look(tenant_id)
                 match vm.state:
                     case "running" if vm.applied_version == vm.version:
-                        return vm, await self._runtimes.client_of(vm), was_cold
+                        return Ready(vm, await self._runtimes.client_of(vm))
                     case "running":
                         await self._catch_up(vm)
                         continue
