@@ -7,8 +7,9 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from weir.context_lake import secrets
-from weir.context_lake.config import Authorship, Dataset, Document, Edit, Revision, WantedDataset
+from weir.context_lake.config import Edit
 from weir.context_lake.connectors.declared import Place
+from weir.context_lake.document import Authorship, Dataset, Document, Revision, WantedDataset
 from weir.context_lake.surroundings import Surroundings
 from weir.context_lake.tables import lake_secrets, lakes
 from weir.context_lake.tables.lakes import StoredLake

@@ -5,8 +5,8 @@ from typing import Any
 import structlog
 
 from weir.context_lake import measures, secrets
-from weir.context_lake.config import Dataset
 from weir.context_lake.connectors import CONNECTORS
+from weir.context_lake.document import Dataset
 from weir.context_lake.runtimes import RuntimeClient, RuntimeGone, RuntimeRefused, Runtimes
 from weir.context_lake.surroundings import Surroundings
 from weir.context_lake.tables import lake_vms, lakes

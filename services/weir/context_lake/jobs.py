@@ -7,7 +7,7 @@ from typing import Any
 from weir.context_lake.deployment import Deployment
 from weir.context_lake.runtimes import Runtimes
 from weir.context_lake.surroundings import surroundings_of
-from weir.context_lake.vms import keeping
+from weir.context_lake.vms import keeping, rounds
 from weir.context_lake.vms.keeping import Keeper
 from weir.context_lake.vms.providers.process import ProcessHost
 from weir_shared.queue.rounds import Job, Sweep, Tools
@@ -48,23 +48,23 @@ async def apply_configuration(ctx: dict[str, Any], *, tenant_id: str) -> None:
 
 
 async def ring_again_any(ctx: dict[str, Any]) -> None:
-    await keeping.ring_again_any(ctx[PART])
+    await rounds.ring_again_any(ctx[PART])
 
 
 async def hibernate_idle_any(ctx: dict[str, Any]) -> None:
-    await keeping.hibernate_idle_any(ctx[PART])
+    await rounds.hibernate_idle_any(ctx[PART])
 
 
 async def bury_dead_any(ctx: dict[str, Any]) -> None:
-    await keeping.bury_dead_any(ctx[PART])
+    await rounds.bury_dead_any(ctx[PART])
 
 
 async def watch_exits(ctx: dict[str, Any]) -> None:
-    await keeping.watch_exits(ctx[PART])
+    await rounds.watch_exits(ctx[PART])
 
 
 async def count_states_any(ctx: dict[str, Any]) -> None:
-    await keeping.count_states_any(ctx[PART])
+    await rounds.count_states_any(ctx[PART])
 
 
 JOBS = (

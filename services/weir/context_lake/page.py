@@ -4,7 +4,7 @@ from typing import Any
 
 import yaml
 
-from weir.context_lake.config import Dataset, Document, View
+from weir.context_lake.document import Dataset, Document, View
 
 
 class _Dumper(yaml.SafeDumper):

@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from weir.context_lake.config import Dataset
+from weir.context_lake.document import Dataset
 from weir.context_lake.refusals import RuntimeLost, error_of
 from weir.context_lake.runtimes import RuntimeClient, RuntimeGone, RuntimeRefused, Runtimes
 from weir.context_lake.tables import lake_vms, lakes

@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from weir.context_lake.config import Authorship, Document, Edit, Revision, WantedDataset
+from weir.context_lake.config import Edit
 from weir.context_lake.connectors.declared import Place
+from weir.context_lake.document import Authorship, Document, Revision, WantedDataset
 from weir.context_lake.surroundings import Surroundings
 from weir_shared.errors import ValidationFailed
 

@@ -12,8 +12,9 @@ from msgspec.structs import replace
 from tests.unit.context_lake.conftest import BY, s3
 
 from weir.context_lake import page
-from weir.context_lake.config import Document, Edit, Revision, View, WantedDataset
+from weir.context_lake.config import Edit
 from weir.context_lake.connectors.declared import Place
+from weir.context_lake.document import Document, Revision, View, WantedDataset
 from weir.context_lake.secrets import with_secrets
 from weir.context_lake.surroundings import Surroundings
 from weir_shared.errors import ValidationFailed

@@ -8,9 +8,9 @@ import pytest
 from msgspec.structs import replace
 from tests.unit.context_lake.conftest import s3
 
-from weir.context_lake.config import Revision
 from weir.context_lake.connectors import CONNECTORS
 from weir.context_lake.connectors.source import read_from
+from weir.context_lake.document import Revision
 from weir.context_lake.surroundings import Surroundings
 
 Faults = Callable[..., dict[str, str]]

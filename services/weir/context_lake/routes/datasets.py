@@ -6,8 +6,8 @@ from litestar.params import FromPath, JSONBody
 from msgspec import Struct
 
 from weir.context_lake import datasets
-from weir.context_lake.config import Dataset, WantedDataset
 from weir.context_lake.datasets import Catalogue
+from weir.context_lake.document import Dataset, WantedDataset
 from weir.context_lake.routes.guards import requires_json
 from weir_shared.auth.guards import requires_scope
 from weir_shared.auth.principal import Principal

@@ -5,8 +5,8 @@ from litestar.di import NamedDependency
 from msgspec import Struct
 
 from weir.context_lake import datasets
-from weir.context_lake.config import View
 from weir.context_lake.datasets import Catalogue
+from weir.context_lake.document import View
 from weir_shared.auth.guards import requires_scope
 from weir_shared.auth.principal import Principal
 

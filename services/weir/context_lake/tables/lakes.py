@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from weir.context_lake.config import Document
+from weir.context_lake.document import Document
 from weir_shared.db.pool import Connection
 
 KEPT_VERSIONS = 100

@@ -1,0 +1,152 @@
+"""One dataset of a request held against every rule at once; what is left is a dataset that may be kept."""
+
+import re
+from typing import Any
+
+from weir.context_lake import names
+from weir.context_lake.connectors import CONNECTORS
+from weir.context_lake.connectors.declared import Findings, Place, check_params, reference_in
+from weir.context_lake.connectors.source import Connector, SourceText, read_from
+from weir.context_lake.document import Authorship, Dataset, WantedDataset
+from weir.context_lake.surroundings import Surroundings
+
+MAX_FROM = 2048
+MAX_DESCRIPTION = 4096
+
+_EMBEDDED_REFERENCE = re.compile(r"\$\{\s*(?:secrets|env)\s*:")
+
+
+class DatasetCheck:
+    """One dataset held against the rules; collects what is wrong and which literals are to be sealed."""
+
+    def __init__(
+        self, wanted: WantedDataset, at: Place, around: Surroundings, found: Findings, known: set[str]
+    ) -> None:
+        self._wanted = wanted
+        self._at = at
+        self._around = around
+        self._found = found
+        self._known = known
+        self.literals: dict[str, str] = {}
+
+    def dataset(self, before: Dataset | None, by: Authorship) -> Dataset | None:
+        """The dataset as it is kept, or None when something is wrong with it."""
+        faults = len(self._found.errors)
+        text, connector = self._source()
+        name = self._name()
+        params = self._params()
+        if text is not None and connector is not None:
+            check_params(connector.params, params, self._at, self._found)
+            connector.check(text, params, self._at, self._around, self._found)
+            params = self._sealed(name, connector, params)
+        self._notifications(connector)
+        description = self._description()
+        if len(self._found.errors) > faults:
+            return None
+        return Dataset(
+            from_=str(self._wanted.from_),
+            name=name,
+            params=params,
+            notifications=self._wanted.notifications is True,
+            description=description,
+            created_at=before.created_at if before else by.moment,
+            updated_at=by.moment,
+            created_by=before.created_by if before else by.author,
+        )
+
+    def _source(self) -> tuple[SourceText | None, Connector | None]:
+        at, value = self._at.field("from"), self._wanted.from_
+        if not isinstance(value, str) or not value:
+            self._found.refuse(at, "from is required", "required")
+            return None, None
+        if len(value) > MAX_FROM or any(ord(sign) < 32 for sign in value):
+            self._found.refuse(at, f"from must be at most {MAX_FROM} characters, none of them a control sign")
+            return None, None
+        text = read_from(value)
+        connector = CONNECTORS.get(text.connector) if text else None
+        if connector is None:
+            self._found.refuse(
+                at, f"from must begin with a known connector: {', '.join(CONNECTORS)}", "unknown_connector"
+            )
+        return text, connector
+
+    def _name(self) -> str:
+        value = self._wanted.name
+        if not isinstance(value, str) or not value:
+            self._found.refuse(self._at.field("name"), "name is required", "required")
+            return ""
+        name = names.normalised(value)
+        if fault := names.fault_of(name):
+            self._found.refuse(self._at.field("name"), fault, "invalid_name")
+        return name
+
+    def _params(self) -> dict[str, str]:
+        """The parameters as texts, in the order sent."""
+        sent = self._wanted.params or {}
+        if len(sent) > self._around.max_params:
+            message = f"a dataset has at most {self._around.max_params} parameters"
+            self._found.refuse(self._at.field("params"), message, "limit_exceeded")
+            return {}
+        return {name: text for name, value in sent.items() if (text := self._text(name, value)) is not None}
+
+    def _text(self, name: str, value: Any) -> str | None:
+        at = self._at.param(name)
+        if isinstance(value, bool):
+            return str(value).lower()
+        if isinstance(value, int | float):
+            return str(value)
+        if not isinstance(value, str):
+            self._found.refuse(at, f"{name[:64]} must be a text, a number or a boolean")
+        elif "\0" in value:
+            self._found.refuse(at, f"{name[:64]} must not hold the NUL character")
+        elif len(value.encode()) > self._around.max_value_bytes:
+            message = f"{name[:64]} must be at most {self._around.max_value_bytes} bytes"
+            self._found.refuse(at, message, "limit_exceeded")
+        else:
+            return value
+        return None
+
+    def _sealed(self, name: str, connector: Connector, params: dict[str, str]) -> dict[str, str]:
+        """The parameters with a reference in the place of every credential."""
+        credentials = {param.name for param in connector.params if param.credential}
+        return {
+            param: self._reference(name, param, value) if param in credentials and value else value
+            for param, value in params.items()
+        }
+
+    def _reference(self, name: str, param: str, value: str) -> str:
+        # In lower case, so that a dataset that is renamed in letter case only keeps its secrets.
+        own = f"ds.{names.key_of(name)}.{param}"
+        given = reference_in(value)
+        if given is None and _EMBEDDED_REFERENCE.search(value):
+            message = f"{param} must be a credential or one reference to a secret"
+            self._found.refuse(self._at.param(param), message, "secret_reference")
+        elif given is None:
+            self.literals[own] = value
+        elif given != own:
+            message = f"{param} refers to a secret that is not this dataset's"
+            self._found.refuse(self._at.param(param), message, "secret_reference")
+        elif given not in self._known:
+            message = f"{param} refers to a secret that does not exist"
+            self._found.refuse(self._at.param(param), message, "secret_reference")
+        return f"${{secrets:{own}}}"
+
+    def _notifications(self, connector: Connector | None) -> None:
+        if self._wanted.notifications is not True:
+            return
+        if connector is None or not connector.notifies:
+            able = ", ".join(known.id for known in CONNECTORS.values() if known.notifies)
+            message = f"notifications are offered for {able} datasets only"
+            self._found.refuse(self._at.field("notifications"), message, "not_supported")
+        else:
+            message = "notifications are not available in this version"
+            self._found.refuse(self._at.field("notifications"), message, "not_available")
+
+    def _description(self) -> str | None:
+        value = self._wanted.description
+        if not isinstance(value, str) or not value:
+            return None
+        if len(value.encode()) > MAX_DESCRIPTION or "\0" in value:
+            message = f"description must be at most {MAX_DESCRIPTION} bytes, none of them NUL"
+            self._found.refuse(self._at.field("description"), message)
+        return value

@@ -1,0 +1,98 @@
+"""What a lake is at one version, and a dataset as a request has it."""
+
+from typing import Any
+
+from msgspec import UNSET, Struct, UnsetType
+
+from weir.context_lake import names
+from weir.context_lake.connectors.declared import reference_in
+from weir.context_lake.connectors.source import SourceText, read_from
+from weir_shared.errors import FieldError
+
+
+class WantedDataset(
+    Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    rename={
+        "from_": "from",
+        "connector_id": "connectorId",
+        "created_at": "createdAt",
+        "updated_at": "updatedAt",
+        "created_by": "createdBy",
+    },
+):
+    """A dataset as a request has it. The last four are the platform's own: accepted, so that what was read
+    can be sent back, and ignored."""
+
+    from_: str | UnsetType = UNSET
+    name: str | UnsetType = UNSET
+    params: dict[str, Any] | UnsetType | None = UNSET
+    notifications: bool | UnsetType = UNSET
+    description: str | UnsetType | None = UNSET
+    connector_id: Any = UNSET
+    created_at: Any = UNSET
+    updated_at: Any = UNSET
+    created_by: Any = UNSET
+
+
+class Dataset(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"from_": "from"}):
+    """A dataset of the document; its credentials are references to sealed secrets."""
+
+    from_: str
+    name: str
+    params: dict[str, str] = {}
+    notifications: bool = False
+    description: str | None = None
+    created_at: str
+    updated_at: str
+    created_by: str
+
+    @property
+    def source(self) -> SourceText:
+        text = read_from(self.from_)
+        assert text is not None, "a stored dataset has been checked"
+        return text
+
+
+class View(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    name: str
+    sql: str
+    description: str | None = None
+
+
+class Document(Struct, frozen=True, kw_only=True):
+    """What a lake holds at one version."""
+
+    datasets: list[Dataset] = []
+    views: list[View] = []
+
+    def find_dataset(self, name: str) -> Dataset | None:
+        key = names.key_of(name)
+        return next((dataset for dataset in self.datasets if names.key_of(dataset.name) == key), None)
+
+    def references(self) -> set[str]:
+        """Every secret that the document refers to."""
+        return {
+            reference
+            for dataset in self.datasets
+            for value in dataset.params.values()
+            if (reference := reference_in(value))
+        }
+
+
+class Revision(Struct, frozen=True, kw_only=True):
+    """A document that may be kept, with the literals that are to be sealed by their references."""
+
+    document: Document
+    literals: dict[str, str]
+    dropped: set[str]
+    warnings: list[FieldError]
+
+
+class Authorship(Struct, frozen=True):
+    """Who changes the lake, and when (RFC 3339)."""
+
+    author: str
+    moment: str
