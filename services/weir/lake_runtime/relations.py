@@ -21,6 +21,22 @@ _CREDENTIALS = (
     "pg_connection_string",
     "mysql_pass",
     "mysql_connection_string",
+    "aws_access_key_id",
+    "aws_secret_access_key",
+    "aws_session_token",
+    "azure_storage_account_key",
+    "azure_storage_sas_key",
+    "azure_storage_client_secret",
+    "google_service_account_key",
+    "gcs_service_account_key",
+    "abfs_access_key",
+    "abfs_bearer_token",
+    "abfs_client_secret",
+    "abfs_sas_string",
+    "http_password",
+    "http_headers",
+    "iceberg_token",
+    "iceberg_oauth2_credential",
 )
 _PASSWORD = re.compile(
     r"(?:^|[\s;])(?:password|pwd)\s*=\s*('(?:[^'\\]|\\.)*'|[^\s';]+)|://[^/\s:@]*:([^@\s]+)@", re.I

@@ -9,8 +9,21 @@ class Dataset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ren
     """One source of rows and how it is opened; `sources/opening.py` says which `options` there are."""
 
     name: str
-    connector: Literal["s3", "file", "postgres", "mysql", "sqlite", "duckdb"]
-    format: Literal["", "parquet", "csv", "tsv", "json"] = ""
+    connector: Literal[
+        "s3",
+        "gcs",
+        "abfs",
+        "http",
+        "https",
+        "file",
+        "delta_lake",
+        "iceberg",
+        "postgres",
+        "mysql",
+        "sqlite",
+        "duckdb",
+    ]
+    format: Literal["", "parquet", "csv", "tsv", "json", "avro", "arrow"] = ""
     """Empty for sources that are no files."""
     location: str = ""
     from_: str = ""

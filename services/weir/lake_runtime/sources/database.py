@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
+from msgspec import Struct
+from msgspec.structs import replace
 
 from weir.lake_runtime.faults import SourceError
 from weir.lake_runtime.sources.conditions import Dialect, Pushed, SourceColumn, push
@@ -20,8 +22,23 @@ from weir.lake_runtime.sources.conditions import Dialect, Pushed, SourceColumn, 
 _COUNTED_ROWS = 1_000_000
 
 
+class Query(Struct, frozen=True, kw_only=True):
+    """What is asked of a source: some columns of a table, or how many rows it has."""
+
+    source: str
+    columns: list[SourceColumn] = []
+    condition: str = ""
+    counts: bool = False
+
+    @property
+    def sql(self) -> str:
+        selected = "count(*)" if self.counts else ", ".join(c.selected for c in self.columns)
+        where = f" WHERE {self.condition}" if self.condition else ""
+        return f"SELECT {selected} FROM {self.source}{where}"  # noqa: S608 - names and values are quoted
+
+
 class Database(Protocol):
-    """Where statements go. `stream` yields batches whose columns are cast by position to the schema."""
+    """Who is asked. `stream` yields batches under the schema, whose fields are those of the query."""
 
     @property
     def dataset(self) -> str: ...
@@ -29,7 +46,7 @@ class Database(Protocol):
     @property
     def dialect(self) -> Dialect: ...
 
-    def stream(self, sql: str, schema: pa.Schema) -> Generator[pa.RecordBatch]: ...
+    def stream(self, query: Query, schema: pa.Schema) -> Generator[pa.RecordBatch]: ...
 
 
 class DatabaseTable(pads.Dataset):  # pyright: ignore[reportUntypedBaseClass]
@@ -82,18 +99,17 @@ class Scan:
         table, pushed = self._table, self._pushed()
         condition = pushed.condition
         is_exact = self._filter is None or (condition is not None and condition.is_exact)
-        where = "" if condition is None else f" WHERE {condition.sql}"
+        query = Query(source=table.source, condition="" if condition is None else condition.sql)
         try:
             if not self._wanted and is_exact:
-                yield from self._count(f"SELECT count(*) FROM {table.source}{where}")  # noqa: S608
+                yield from self._count(replace(query, counts=True))
                 return
             read = self._wanted if is_exact else self._with_filtered(pushed)
             by_name = {column.name: column for column in table.columns}
-            selected = ", ".join(by_name[name].selected for name in read) or "1"
+            query = replace(query, columns=[by_name[name] for name in read])
             schema = pa.schema([table.schema.field(name) for name in read])
-            sql = f"SELECT {selected} FROM {table.source}{where}"  # noqa: S608 - names and values are quoted
             # Closed by hand: a suspended generator that is merely dropped closes its children late.
-            with contextlib.closing(table.database.stream(sql, schema)) as batches:
+            with contextlib.closing(table.database.stream(query, schema)) as batches:
                 for batch in batches:
                     yield batch if is_exact else self._filtered(batch)
         except SourceError:
@@ -120,9 +136,9 @@ class Scan:
         flat = [a.combine_chunks() if isinstance(a, pa.ChunkedArray) else a for a in arrays]
         return pa.RecordBatch.from_arrays(flat, schema=self.projected_schema)
 
-    def _count(self, sql: str) -> Iterator[pa.RecordBatch]:
+    def _count(self, query: Query) -> Iterator[pa.RecordBatch]:
         answer = pa.schema([("n", pa.int64())])
-        with contextlib.closing(self._table.database.stream(sql, answer)) as batches:
+        with contextlib.closing(self._table.database.stream(query, answer)) as batches:
             rows = sum(batch.column(0)[0].as_py() for batch in batches if batch.num_rows)
         while rows > 0:
             yield _rows_only(min(rows, _COUNTED_ROWS))

@@ -10,7 +10,7 @@ import pyarrow as pa
 from weir.lake_runtime.faults import SourceError
 from weir.lake_runtime.settings import RuntimeSettings
 from weir.lake_runtime.sources.conditions import Dialect, SourceColumn
-from weir.lake_runtime.sources.database import DatabaseTable
+from weir.lake_runtime.sources.database import DatabaseTable, Query
 from weir.lake_runtime.sources.file import jailed_file
 from weir.lake_runtime.sources.wording import cast, is_plain, literal, quote_name
 from weir.lake_runtime.wire import Dataset
@@ -55,8 +55,8 @@ class DuckDb:
             raise SourceError(dataset, _reason(error, path)) from None
         self._path = path
 
-    def stream(self, sql: str, schema: pa.Schema) -> Generator[pa.RecordBatch]:
-        for batch in self.read(sql):
+    def stream(self, query: Query, schema: pa.Schema) -> Generator[pa.RecordBatch]:
+        for batch in self.read(query.sql):
             yield cast(batch, schema)
 
     def read(self, sql: str) -> Any:

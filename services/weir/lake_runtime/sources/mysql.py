@@ -21,7 +21,7 @@ from weir.lake_runtime.settings import RuntimeSettings
 from weir.lake_runtime.sources import rows
 from weir.lake_runtime.sources.addresses import resolve
 from weir.lake_runtime.sources.conditions import Dialect, Kind, SourceColumn, Value
-from weir.lake_runtime.sources.database import DatabaseTable
+from weir.lake_runtime.sources.database import DatabaseTable, Query
 from weir.lake_runtime.sources.pool import Connections
 from weir.lake_runtime.sources.wording import literal
 from weir.lake_runtime.wire import Dataset
@@ -80,10 +80,10 @@ class MySql:
         keep = int(dataset.options.get("mysql_pool_max") or 5)
         self._connections = Connections(dataset.name, self._connect, keep=keep)
 
-    def stream(self, sql: str, schema: pa.Schema) -> Generator[pa.RecordBatch]:
+    def stream(self, query: Query, schema: pa.Schema) -> Generator[pa.RecordBatch]:
         from pymysql.err import Error  # noqa: PLC0415 - loaded with the first such dataset
 
-        connection, cursor = self._execute(sql)
+        connection, cursor = self._execute(query.sql)
         is_whole = False
         try:
             yield from rows.batches(self.dataset, cursor.fetchmany, schema, _array)

@@ -13,6 +13,27 @@ win), `connection_pool_size` (10: connections kept).
 
 `sqlite`: `table` (`[table]`), `sqlite_open`; `duckdb`: `table` (the last two names count), `duckdb_open`. The
 file lies under the import root; a relative path starts there.
+
+`delta_lake`: `location` is a folder under the import root or an `s3://`, `gs://`, `abfs://` URL; `aws_region`,
+`aws_access_key_id`, `aws_secret_access_key`, `aws_session_token`, `aws_endpoint`, `aws_allow_http`,
+`azure_storage_account_name`, `azure_storage_account_key`, `azure_storage_sas_key`,
+`azure_storage_client_id`, `azure_storage_client_secret`, `azure_storage_tenant_id`,
+`azure_storage_endpoint`, `google_service_account_key` (JSON text), `client_timeout`. Without keys requests
+are unsigned. A refresh reads the newest version.
+
+`s3`, `gcs`, `abfs`, `http`, `https` and `file` hold files: `format` and the options of `listing.py`
+(`file_extension`, `file_compression_type`, `schema_infer_max_records`, `csv_…`, `json_format`,
+`hive_partitioning_enabled`: not for `gcs` and `abfs`).
+
+- `s3`: `location` `s3://bucket/key`; `auth` (`public`, `key`), `access_key_id`, `secret_access_key`,
+  `session_token`, `region`, `endpoint`, `url_style`, `allow_http`.
+- `gcs`: `location` `gs://bucket/key`; `gcs_auth` (`public`, `service_account`), `gcs_service_account_key`
+  (JSON text), `gcs_endpoint` (https).
+- `abfs`: `location` `abfs://container/key` or `abfs://container@account.dfs.core.windows.net/key` (also
+  `abfss`, `az`); `abfs_account`, at most one of `abfs_access_key`, `abfs_bearer_token`, `abfs_sas_string`,
+  `abfs_client_secret` (with `abfs_client_id`, `abfs_tenant_id`); `abfs_endpoint`, `allow_http`.
+- `http`, `https`: `location` is the file's URL; `http_username`, `http_password`, `http_headers` (`name:
+  value` pairs between commas or semicolons). A refresh asks whether the file has changed.
 """
 
 from datafusion.catalog import Table
@@ -20,7 +41,7 @@ from msgspec import Struct
 
 from weir.lake_runtime.session import opening_session
 from weir.lake_runtime.settings import RuntimeSettings
-from weir.lake_runtime.sources import duckdb, file, mysql, postgres, s3, sqlite
+from weir.lake_runtime.sources import abfs, delta, download, duckdb, file, gcs, mysql, postgres, s3, sqlite
 from weir.lake_runtime.sources.database import DatabaseTable
 from weir.lake_runtime.sources.listing import Location, register_listing
 from weir.lake_runtime.wire import Dataset
@@ -38,19 +59,37 @@ def open_source(dataset: Dataset, alias: int, settings: RuntimeSettings) -> Open
 
     `alias` names the dataset's own object store, so that two datasets may read one bucket with two keys.
     """
-    host = f"d{alias}.{STORE_DOMAIN}"
     match dataset.connector:
         case "postgres" | "mysql" | "sqlite" | "duckdb":
             return OpenedSource(Table(_open_database(dataset, settings)), None)
-        case "s3":
-            location = s3.locate(dataset, host, allow_private=settings.allow_private)
+        case "delta_lake":
+            return OpenedSource(delta.open_table(dataset, settings), None)
         case _:
-            location = file.locate(dataset, settings.import_root)
+            location = _locate(dataset, f"d{alias}.{STORE_DOMAIN}", settings)
     session = opening_session(settings)
     if location.store is not None:
-        session.register_object_store("s3://", location.store, host=host)
+        session.register_object_store(f"{location.scheme}://", location.store, host=location.host)
     register_listing(session, dataset, location)
     return OpenedSource(session.catalog().schema().table("source"), location)
+
+
+def opening_seconds(dataset: Dataset) -> float:
+    """How long opening may take; a download is part of it."""
+    return 150.0 if dataset.connector in ("http", "https") else 30.0
+
+
+def _locate(dataset: Dataset, host: str, settings: RuntimeSettings) -> Location:
+    match dataset.connector:
+        case "s3":
+            return s3.locate(dataset, host, allow_private=settings.allow_private)
+        case "gcs":
+            return gcs.locate(dataset, host, settings)
+        case "abfs":
+            return abfs.locate(dataset, host, allow_private=settings.allow_private)
+        case "http" | "https":
+            return download.fetch(dataset, settings)
+        case _:
+            return file.locate(dataset, settings.import_root)
 
 
 def _open_database(dataset: Dataset, settings: RuntimeSettings) -> DatabaseTable:

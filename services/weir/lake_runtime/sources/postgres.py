@@ -19,7 +19,7 @@ from weir.lake_runtime.faults import SourceError
 from weir.lake_runtime.settings import RuntimeSettings
 from weir.lake_runtime.sources.addresses import resolve
 from weir.lake_runtime.sources.conditions import Dialect, SourceColumn, Value
-from weir.lake_runtime.sources.database import DatabaseTable
+from weir.lake_runtime.sources.database import DatabaseTable, Query
 from weir.lake_runtime.sources.pool import Connections
 from weir.lake_runtime.sources.wording import cast, is_plain, literal, quote_name, quote_text
 from weir.lake_runtime.wire import Dataset
@@ -77,8 +77,8 @@ class Postgres:
         keep = int(dataset.options.get("connection_pool_size") or 10)
         self._connections = Connections(dataset.name, self._connect, keep=keep)
 
-    def stream(self, sql: str, schema: pa.Schema) -> Generator[pa.RecordBatch]:
-        connection, cursor, reader = self._execute(sql)
+    def stream(self, query: Query, schema: pa.Schema) -> Generator[pa.RecordBatch]:
+        connection, cursor, reader = self._execute(query.sql)
         is_whole = False
         try:
             for batch in reader:

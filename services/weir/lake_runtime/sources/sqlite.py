@@ -16,7 +16,7 @@ from weir.lake_runtime.faults import SourceError
 from weir.lake_runtime.settings import RuntimeSettings
 from weir.lake_runtime.sources import rows
 from weir.lake_runtime.sources.conditions import Dialect, SourceColumn
-from weir.lake_runtime.sources.database import DatabaseTable
+from weir.lake_runtime.sources.database import DatabaseTable, Query
 from weir.lake_runtime.sources.file import jailed_file
 from weir.lake_runtime.sources.wording import literal, quote_name
 from weir.lake_runtime.wire import Dataset
@@ -51,11 +51,11 @@ class Sqlite:
         self.dialect = DIALECT
         self._url = url
 
-    def stream(self, sql: str, schema: pa.Schema) -> Generator[pa.RecordBatch]:
+    def stream(self, query: Query, schema: pa.Schema) -> Generator[pa.RecordBatch]:
         try:
             # Opening costs less than a statement; a connection belongs to one scan.
             with closing(self._connect()) as connection:
-                cursor = connection.execute(sql)
+                cursor = connection.execute(query.sql)
                 yield from rows.batches(self.dataset, cursor.fetchmany, schema, _array)
         except sqlite3.Error as error:
             raise SourceError(self.dataset, str(error)) from None
