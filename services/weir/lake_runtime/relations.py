@@ -35,8 +35,9 @@ _CREDENTIALS = (
     "abfs_sas_string",
     "http_password",
     "http_headers",
-    "iceberg_token",
-    "iceberg_oauth2_credential",
+    "s3_access_key_id",
+    "s3_secret_access_key",
+    "s3_session_token",
 )
 _PASSWORD = re.compile(
     r"(?:^|[\s;])(?:password|pwd)\s*=\s*('(?:[^'\\]|\\.)*'|[^\s';]+)|://[^/\s:@]*:([^@\s]+)@", re.I

@@ -48,6 +48,8 @@ class Dialect(Struct, frozen=True, kw_only=True):
     """A text expression that `<` and `<>` compare by bytes, as the engine does."""
     is_equality_exact: bool = True
     """Whether `=` on text is by bytes; otherwise it may find more."""
+    prunes_only: bool = False
+    """Whether the source may pass over a condition: then what arrives is filtered again."""
 
 
 class Condition(Struct, frozen=True):
@@ -82,6 +84,8 @@ def push(expression: pc.Expression, columns: list[SourceColumn], dialect: Dialec
     functions = {e.extension_function.function_anchor: e.extension_function.name for e in message.extensions}
     reader = _Reader(columns, dialect, functions)
     condition = reader.condition(message.referred_expr[0].expression, 0)
+    if condition is not None and dialect.prunes_only:
+        condition = Condition(condition.sql, False)
     return Pushed(condition, frozenset(reader.seen) if reader.has_seen_all else None)
 
 

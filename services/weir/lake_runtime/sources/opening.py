@@ -21,6 +21,10 @@ file lies under the import root; a relative path starts there.
 `azure_storage_endpoint`, `google_service_account_key` (JSON text), `client_timeout`. Without keys requests
 are unsigned. A refresh reads the newest version.
 
+`iceberg`: `location` or `metadata_path` is a table's metadata file (`…metadata.json`), under the import root
+or in S3; `s3_endpoint`, `s3_access_key_id`, `s3_secret_access_key`, `s3_session_token`, `s3_region`,
+`allow_http`. Without keys requests are unsigned.
+
 `s3`, `gcs`, `abfs`, `http`, `https` and `file` hold files: `format` and the options of `listing.py`
 (`file_extension`, `file_compression_type`, `schema_infer_max_records`, `csv_…`, `json_format`,
 `hive_partitioning_enabled`: not for `gcs` and `abfs`).
@@ -41,7 +45,19 @@ from msgspec import Struct
 
 from weir.lake_runtime.session import opening_session
 from weir.lake_runtime.settings import RuntimeSettings
-from weir.lake_runtime.sources import abfs, delta, download, duckdb, file, gcs, mysql, postgres, s3, sqlite
+from weir.lake_runtime.sources import (
+    abfs,
+    delta,
+    download,
+    duckdb,
+    file,
+    gcs,
+    iceberg,
+    mysql,
+    postgres,
+    s3,
+    sqlite,
+)
 from weir.lake_runtime.sources.database import DatabaseTable
 from weir.lake_runtime.sources.listing import Location, register_listing
 from weir.lake_runtime.wire import Dataset
@@ -62,6 +78,8 @@ def open_source(dataset: Dataset, alias: int, settings: RuntimeSettings) -> Open
     match dataset.connector:
         case "postgres" | "mysql" | "sqlite" | "duckdb":
             return OpenedSource(Table(_open_database(dataset, settings)), None)
+        case "iceberg":
+            return OpenedSource(Table(iceberg.open_table(dataset, settings)), None)
         case "delta_lake":
             return OpenedSource(delta.open_table(dataset, settings), None)
         case _:
