@@ -104,7 +104,7 @@ async def test_every_type_keeps_its_value(lakes: Lakes, source: Source) -> None:
 
 async def test_columns_and_conditions_are_asked_of_the_server(lakes: Lakes, source: Source) -> None:
     source.do(
-        "create table t (a int primary key, b varchar(20), n decimal(9, 2), d date, m timestamp(6) null)",
+        "create table t (a int unsigned primary key, b varchar(20), n decimal(9, 2), d date, m timestamp(6) null)",
         """insert into t select seq, concat(if(seq % 2, 'B', 'b'), seq), seq / 4, '2024-01-01' + interval seq day,
            '2024-01-01' + interval seq hour from seq_1_to_1000""",
         r"insert into t values (2000, 'it''s \\ ', 0, null, null)",

@@ -227,7 +227,17 @@ def _value(literal: Any) -> Value | None:
     if kind in ("precision_timestamp", "precision_timestamp_tz"):
         stamp = getattr(literal, kind)
         return _timestamp(stamp.value, stamp.precision, has_zone=kind.endswith("tz"))
+    if kind == "user_defined":
+        return _unsigned(literal.user_defined)
     return _deprecated_timestamp(literal) if kind is None else None
+
+
+def _unsigned(literal: Any) -> Value | None:
+    """Arrow's own way to write an unsigned number, which the specification does not know."""
+    from google.protobuf.wrappers_pb2 import UInt64Value  # noqa: PLC0415
+
+    wrapped = UInt64Value()
+    return wrapped.value if literal.value.Unpack(wrapped) else None
 
 
 def _deprecated_timestamp(literal: Any) -> Value | None:
