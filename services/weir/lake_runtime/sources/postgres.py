@@ -78,13 +78,15 @@ class Postgres:
         self._connections = Connections(dataset.name, self._connect, keep=keep)
 
     def stream(self, query: Query, schema: pa.Schema) -> Generator[pa.RecordBatch]:
+        from adbc_driver_manager import Error  # noqa: PLC0415 - loaded with the first database
+
         connection, cursor, reader = self._execute(query.sql)
         is_whole = False
         try:
             for batch in reader:
                 yield cast(batch, schema)
             is_whole = True
-        except pa.ArrowException as error:
+        except (Error, OSError, pa.ArrowException) as error:
             raise SourceError(self.dataset, _reason(error)) from None
         finally:
             if not is_whole:
@@ -137,11 +139,11 @@ class Postgres:
 
         try:
             connection = dbapi.connect(self._conninfo, autocommit=True)
+            with connection.cursor() as cursor:
+                for statement in _SESSION.split(";"):
+                    cursor.execute(statement)
         except Error as error:
             raise SourceError(self.dataset, _reason(error)) from None
-        with connection.cursor() as cursor:
-            for statement in _SESSION.split(";"):
-                cursor.execute(statement)
         return connection
 
 
