@@ -86,6 +86,8 @@ _PARSER_ERROR = re.compile(r'^(?:ParserError|TokenizerError)\("(.*)"\)$', re.DOT
 _TABLE_MISSING = re.compile(r"table '(?:[^'.]+\.)?(?:public\.)?([^']*)' not found")
 _REFUSED = re.compile(r"(?:DDL|DML|Statement) not supported: (\w+)|Unsupported SQL statement: (\w+)")
 _SHOW_SETTINGS = "SHOW [VARIABLE] is not supported"
+# What a source of ours raises inside the engine comes back as text.
+_SOURCE_ERROR = re.compile(r"SourceError: Dataset '(.+?)' could not be read: (.*)", re.DOTALL)
 _SOURCE_SIGNS = (
     "Object Store error",
     "ObjectStore",
@@ -113,6 +115,8 @@ def translate(  # noqa: PLR0911 - a table of decisions, top to bottom
     if not isinstance(error, ValueError) and type(error) is not Exception:
         # A Rust panic arrives as BaseException's child of its own; its text is a file and a line.
         return Fault("The runtime failed on this statement.")
+    if (told := _SOURCE_ERROR.search(text)) and told[1] in set(datasets := list(datasets)):
+        return SourceError(told[1], source_reason(told[2]))
     refusal = _refusal(text)
     if refusal is not None:
         return refusal

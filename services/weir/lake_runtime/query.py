@@ -223,6 +223,6 @@ def _is_named(message: str, relation: Relation) -> bool:
     location = relation.location
     if location is None:
         return False
-    place = location.shown.removeprefix("s3://").rstrip("/")
+    place = location.shown.rpartition("://")[2].rstrip("/")
     key = place.partition("/")[2] if location.host else place
     return bool((location.host and location.host in message) or (key and key in message))

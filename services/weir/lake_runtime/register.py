@@ -16,10 +16,9 @@ from weir.lake_runtime.scrub import scrub
 from weir.lake_runtime.session import CATALOG, QUERIES_ONLY, answering_session
 from weir.lake_runtime.settings import RuntimeSettings
 from weir.lake_runtime.sources.listing import Location
-from weir.lake_runtime.sources.opening import open_source
+from weir.lake_runtime.sources.opening import open_source, opening_seconds
 from weir.lake_runtime.wire import Configuration, Dataset, View
 
-OPENING_SECONDS = 30.0
 _AT_ONCE = 8
 
 
@@ -120,13 +119,14 @@ class Lake:
     async def _open_dataset(self, relation: Relation, dataset: Dataset) -> None:
         alias = next(_aliases)
         async with self._gate:
+            seconds = opening_seconds(dataset)
             work = asyncio.get_running_loop().run_in_executor(
                 self._threads.opening, lambda: open_source(dataset, alias, self._settings)
             )
             try:
-                opened = await asyncio.wait_for(work, OPENING_SECONDS)
+                opened = await asyncio.wait_for(work, seconds)
             except TimeoutError:
-                raise SourceError(dataset.name, f"no answer within {OPENING_SECONDS:.0f} s") from None
+                raise SourceError(dataset.name, f"no answer within {seconds:.0f} s") from None
         self._attach(opened.location)
         relation.opened(opened.table, location=opened.location)
 
@@ -152,7 +152,7 @@ class Lake:
 
     def _attach(self, location: Location | None) -> None:
         if location is not None and location.store is not None:
-            self.session.register_object_store("s3://", location.store, host=location.host)
+            self.session.register_object_store(f"{location.scheme}://", location.store, host=location.host)
 
 
 def _fault(relation: Relation, error: Exception) -> Fault:

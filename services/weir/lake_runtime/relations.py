@@ -1,8 +1,10 @@
 """What a lake holds: datasets and views, each with its own state, so that one's failure is its own."""
 
 import asyncio
+import re
 from datetime import UTC, datetime
 from typing import Any, Literal
+from urllib.parse import unquote
 
 import pyarrow as pa
 from datafusion.catalog import Table
@@ -10,6 +12,36 @@ from datafusion.catalog import Table
 from weir.lake_runtime.faults import Fault, SourceError, SqlError
 from weir.lake_runtime.sources.listing import Location
 from weir.lake_runtime.wire import Column, Dataset, RelationError, RelationStatus, View
+
+_CREDENTIALS = (
+    "access_key_id",
+    "secret_access_key",
+    "session_token",
+    "pg_pass",
+    "pg_connection_string",
+    "mysql_pass",
+    "mysql_connection_string",
+    "aws_access_key_id",
+    "aws_secret_access_key",
+    "aws_session_token",
+    "azure_storage_account_key",
+    "azure_storage_sas_key",
+    "azure_storage_client_secret",
+    "google_service_account_key",
+    "gcs_service_account_key",
+    "abfs_access_key",
+    "abfs_bearer_token",
+    "abfs_client_secret",
+    "abfs_sas_string",
+    "http_password",
+    "http_headers",
+    "s3_access_key_id",
+    "s3_secret_access_key",
+    "s3_session_token",
+)
+_PASSWORD = re.compile(
+    r"(?:^|[\s;])(?:password|pwd)\s*=\s*('(?:[^'\\]|\\.)*'|[^\s';]+)|://[^/\s:@]*:([^@\s]+)@", re.I
+)
 
 
 class RelationOpening(Exception):
@@ -88,8 +120,18 @@ class Relation:
         """Values that no message may carry."""
         if not isinstance(self.definition, Dataset):
             return []
-        names = ("access_key_id", "secret_access_key", "session_token")
-        return [str(self.definition.options[name]) for name in names if self.definition.options.get(name)]
+        options = self.definition.options
+        plain = [str(options[name]) for name in _CREDENTIALS if options.get(name)]
+        return plain + [word for text in plain for word in _passwords(text)]
+
+
+def _passwords(connection: str) -> list[str]:
+    """The passwords inside a connection string, as written and as meant."""
+    found = [first or second for first, second in _PASSWORD.findall(connection)]
+    meant = [unquote(word.strip("'")) for word in found] + [
+        re.sub(r"\\(.)", r"\1", word.strip("'")) for word in found
+    ]
+    return sorted({*found, *meant}, key=len, reverse=True)
 
 
 def columns_of(schema: pa.Schema) -> list[Column]:

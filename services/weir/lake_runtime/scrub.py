@@ -20,7 +20,7 @@ def scrub(message: str, *relations: Relation) -> str:
         message = _hide(message, relation.secrets())
         if relation.location is not None and relation.location.host:
             message = message.replace(relation.location.url, relation.location.shown)
-    message = re.sub(rf"s3://d\d+\.{re.escape(STORE_DOMAIN)}/", "s3://", message)
+    message = re.sub(rf"(\w+)://d\d+\.{re.escape(STORE_DOMAIN)}/", r"\1://", message)
     message = _USERINFO.sub(rf"\1{_HIDDEN}@", message)
     message = _ACCESS_KEY.sub(_HIDDEN, message)
     return _SIGNED_QUERY.sub(rf"\1={_HIDDEN}", message)

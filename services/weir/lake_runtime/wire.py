@@ -6,12 +6,26 @@ from msgspec import Struct
 
 
 class Dataset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"from_": "from"}):
-    """One source of rows and how it is opened; `options` are strings, as the control plane keeps them."""
+    """One source of rows and how it is opened; `sources/opening.py` says which `options` there are."""
 
     name: str
-    connector: Literal["s3", "file"]
-    format: Literal["parquet", "csv", "tsv", "json"]
-    location: str
+    connector: Literal[
+        "s3",
+        "gcs",
+        "abfs",
+        "http",
+        "https",
+        "file",
+        "delta_lake",
+        "iceberg",
+        "postgres",
+        "mysql",
+        "sqlite",
+        "duckdb",
+    ]
+    format: Literal["", "parquet", "csv", "tsv", "json", "avro", "arrow"] = ""
+    """Empty for sources that are no files."""
+    location: str = ""
     from_: str = ""
     options: dict[str, Any] = {}
     roots: list[str] = []

@@ -18,6 +18,37 @@ def parquet(**columns: list[Any]) -> bytes:
     return sink.getvalue()
 
 
+def arrow(**columns: list[Any]) -> bytes:
+    sink = io.BytesIO()
+    table = pa.table(columns)
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def avro() -> bytes:
+    """The rows (1, x), (2, yz) by the object container format of the Avro specification."""
+    schema = (
+        b'{"type":"record","name":"r","fields":[{"name":"a","type":"long"},{"name":"b","type":"string"}]}'
+    )
+    sync = b"s" * 16
+    header = b"Obj\x01" + b"\x02" + b"\x16avro.schema" + varint(len(schema)) + schema + b"\x00" + sync
+    rows = varint(1) + varint(1) + b"x" + varint(2) + varint(2) + b"yz"
+    return header + varint(2) + varint(len(rows)) + rows + sync
+
+
+def varint(number: int) -> bytes:
+    number <<= 1
+    pieces = []
+    while number > 127:
+        pieces.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*pieces, number])
+
+
+AVRO = avro()
+
+
 @pytest.mark.parametrize(
     ("name", "form", "content", "options", "rows"),
     [
@@ -43,6 +74,8 @@ def parquet(**columns: list[Any]) -> bytes:
             {"csv_has_header": "false", "csv_delimiter": ";", "csv_quote": "'"},
             [{"column_1": 1, "column_2": "x;y"}, {"column_1": 2, "column_2": "z"}],
         ),
+        ("a.arrow", "arrow", arrow(a=[1, 2], b=["x", None]), {}, [{"a": 1, "b": "x"}, {"a": 2, "b": None}]),
+        ("a.avro", "avro", AVRO, {}, [{"a": 1, "b": "x"}, {"a": 2, "b": "yz"}]),
         ("a.csv", "csv", 'a\n"x\\"y"\n', {"csv_escape": "\\"}, [{"a": 'x"y'}]),
     ],
 )

@@ -30,6 +30,18 @@ def locate(dataset: Dataset, import_root: Path) -> Location:
     )
 
 
+def jailed_file(dataset: Dataset, location: str, import_root: Path) -> Path:
+    """A file that a driver will open by its path; a relative one lies in the import root."""
+    if "\0" in location or not location:
+        raise _refused(dataset)
+    path = Path(os.path.realpath(import_root / location))
+    if not _is_under(path, [Path(os.path.realpath(root)) for root in (import_root, *dataset.roots)]):
+        raise _refused(dataset)
+    if not path.is_file():
+        raise SourceError(dataset.name, f"no file was found at {location}")
+    return path
+
+
 def _jailed(dataset: Dataset, roots: list[Path]) -> Path:
     location = dataset.location
     if not location.startswith("/") or "\0" in location:

@@ -16,6 +16,8 @@ _EXTENSIONS = {
     "csv": (".csv", ".txt"),
     "tsv": (".tsv", ".tab", ".txt"),
     "json": (".json", ".jsonl", ".ndjson", ".ldjson"),
+    "avro": (".avro",),
+    "arrow": (".arrow", ".feather", ".ipc"),
 }
 _COMPRESSION = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
 _SUFFIXES = {kind: suffix for suffix, kind in _COMPRESSION.items()}
@@ -35,6 +37,8 @@ class Location(Struct, frozen=True, kw_only=True):
     """Some of a folder's keys, relative to it; None when they could not be listed."""
     sample_is_whole: bool = True
     store: Any = None
+    scheme: str = "s3"
+    """Of the URL, for the engine to find the store."""
     host: str = ""
 
 
@@ -43,13 +47,25 @@ def names_a_file(path: str) -> bool:
     return path.lower().endswith((*_KNOWN, *(k + c for k in _KNOWN for c in _COMPRESSION)))
 
 
+def suffix_of(path: str) -> str:
+    """The extension, compression included, by which the engine will know a copy of the file."""
+    last = path.rpartition("/")[2].lower()
+    ends = [k + c for k in _KNOWN for c in ("", *_COMPRESSION)]
+    return next((end for end in sorted(ends, key=len, reverse=True) if last.endswith(end)), "")
+
+
 def register_listing(session: SessionContext, dataset: Dataset, location: Location) -> None:
     """Register the files as table `source`; the schema is read from them now."""
+    if not dataset.format:
+        raise SourceError(dataset.name, "a format is needed")
     extension, compression = _choose_files(dataset, location)
     partitions = _partition_columns(dataset, location)
     infer = int(dataset.options.get("schema_infer_max_records") or 1000)
     if dataset.format == "parquet":
         session.register_parquet(_TABLE, location.url, partitions, file_extension=extension)
+    elif dataset.format in ("avro", "arrow"):
+        register = session.register_avro if dataset.format == "avro" else session.register_arrow
+        register(_TABLE, location.url, file_extension=extension, table_partition_cols=partitions)
     elif dataset.format == "json" and dataset.options.get("json_format") == "array":
         session.sql(_json_array_ddl(location.url)).collect()
     elif dataset.format == "json":
@@ -110,7 +126,7 @@ def _candidates(dataset: Dataset, compression: str) -> list[str]:
     if extension := dataset.options.get("file_extension"):
         return [str(extension)]
     plain = list(_EXTENSIONS[dataset.format])
-    if dataset.format == "parquet" or compression == "none":
+    if dataset.format in ("parquet", "avro", "arrow") or compression == "none":
         return plain
     if compression:
         return [end + _SUFFIXES[compression] for end in plain] + plain

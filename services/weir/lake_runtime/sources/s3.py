@@ -1,21 +1,16 @@
 """Objects in S3 or a store that speaks its protocol, one client for each dataset."""
 
-import os
-import threading
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from datafusion.object_store import AmazonS3
 
 from weir.lake_runtime.faults import SourceError
-from weir.lake_runtime.sources.addresses import refuse_private
+from weir.lake_runtime.sources.environment import environ
 from weir.lake_runtime.sources.listing import Location, names_a_file
+from weir.lake_runtime.sources.objects import allows_http, require_usable
 from weir.lake_runtime.sources.s3_listing import Bucket, list_keys
 from weir.lake_runtime.wire import Dataset
-
-_environment = threading.Lock()
 
 
 def locate(dataset: Dataset, host: str, *, allow_private: bool) -> Location:
@@ -23,7 +18,7 @@ def locate(dataset: Dataset, host: str, *, allow_private: bool) -> Location:
     bucket, key = _split(dataset)
     endpoint = str(dataset.options.get("endpoint") or "").rstrip("/")
     if endpoint:
-        _require_usable(dataset, endpoint, allow_private=allow_private)
+        require_usable(dataset, endpoint, allow_private=allow_private)
     _require_keys(dataset)
     store = _connect(dataset, bucket, endpoint)
     shown = f"s3://{bucket}/{key}"
@@ -55,20 +50,6 @@ def _url(host: str, key: str) -> str:
     return f"s3://{host}/{quote(key)}"
 
 
-def _require_usable(dataset: Dataset, endpoint: str, *, allow_private: bool) -> None:
-    parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-        raise SourceError(dataset.name, "the endpoint must be an http or https URL without credentials")
-    if parts.scheme == "http" and not _allows_http(dataset):
-        raise SourceError(dataset.name, "an http endpoint needs allow_http")
-    if not allow_private:
-        refuse_private(dataset.name, parts.hostname)
-
-
-def _allows_http(dataset: Dataset) -> bool:
-    return str(dataset.options.get("allow_http", "")).lower() in ("true", "1", "enabled")
-
-
 def _is_public(dataset: Dataset) -> bool:
     return str(dataset.options.get("auth") or "public") == "public"
 
@@ -85,7 +66,7 @@ def _connect(dataset: Dataset, bucket: str, endpoint: str) -> Any:
     builder = {"AWS_SKIP_SIGNATURE": "true"} if _is_public(dataset) else {}
     if options.get("url_style") == "vhost":
         builder["AWS_VIRTUAL_HOSTED_STYLE_REQUEST"] = "true"
-    with _environ(builder):
+    with environ(builder):
         return AmazonS3(
             bucket_name=bucket,
             region=str(options.get("region") or "us-east-1"),
@@ -93,20 +74,8 @@ def _connect(dataset: Dataset, bucket: str, endpoint: str) -> Any:
             secret_access_key=None if _is_public(dataset) else options.get("secret_access_key"),
             session_token=None if _is_public(dataset) else options.get("session_token"),
             endpoint=endpoint or None,
-            allow_http=_allows_http(dataset),
+            allow_http=allows_http(dataset),
         )
-
-
-@contextmanager
-def _environ(values: dict[str, str]) -> Generator[None]:
-    """The client's builder takes these options from the environment only, and reads it once."""
-    with _environment:
-        os.environ.update(values)
-        try:
-            yield
-        finally:
-            for name in values:
-                os.environ.pop(name, None)
 
 
 def _bucket(dataset: Dataset, bucket: str, endpoint: str) -> Bucket:
