@@ -5,7 +5,7 @@ from typing import Any
 
 from weir.context_lake import names
 from weir.context_lake.connectors import CONNECTORS
-from weir.context_lake.connectors.declared import Findings, Place, check_params, reference_in
+from weir.context_lake.connectors.declared import Findings, Place, check_params, reference_in, with_own_names
 from weir.context_lake.connectors.source import Connector, SourceText, read_from
 from weir.context_lake.document import Authorship, Dataset, WantedDataset
 from weir.context_lake.surroundings import Surroundings
@@ -36,6 +36,7 @@ class DatasetCheck:
         name = self._name()
         params = self._params()
         if text is not None and connector is not None:
+            params = with_own_names(connector.params, params, self._at, self._found)
             check_params(connector.params, params, self._at, self._found)
             connector.check(text, params, self._at, self._around, self._found)
             params = self._sealed(name, connector, params)

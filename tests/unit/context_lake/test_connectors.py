@@ -123,7 +123,8 @@ def test_notifications_are_for_s3_only(faults: Faults, connector: str) -> None:
 
 def test_an_unknown_connector_is_refused_with_the_known_ones(faults: Faults) -> None:
     assert faults({"from": "kafka:topic", "name": "t"}) == {
-        "from": "from must begin with a known connector: s3, file"
+        "from": "from must begin with a known connector: s3, gcs, abfs, https, http, file, "
+        "postgres, mysql, sqlite, duckdb, delta_lake, iceberg"
     }
 
 

@@ -1,6 +1,33 @@
 """The connectors that a dataset may name, one module each."""
 
-from weir.context_lake.connectors import file, s3
+from weir.context_lake.connectors import (
+    abfs,
+    delta_lake,
+    duckdb,
+    file,
+    gcs,
+    http,
+    iceberg,
+    mysql,
+    postgres,
+    s3,
+    sqlite,
+)
 from weir.context_lake.connectors.source import Connector
 
-CONNECTORS: dict[str, Connector] = {connector.id: connector for connector in (s3.CONNECTOR, file.CONNECTOR)}
+CONNECTORS: dict[str, Connector] = {
+    connector.id: connector
+    for connector in (
+        s3.CONNECTOR,
+        gcs.CONNECTOR,
+        abfs.CONNECTOR,
+        *http.CONNECTORS,
+        file.CONNECTOR,
+        postgres.CONNECTOR,
+        mysql.CONNECTOR,
+        sqlite.CONNECTOR,
+        duckdb.CONNECTOR,
+        delta_lake.CONNECTOR,
+        iceberg.CONNECTOR,
+    )
+}

@@ -2,19 +2,15 @@
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Literal
-from urllib.parse import urlsplit
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
+from weir.context_lake.connectors.kinds import Kind, is_on, wish_of
 from weir_shared.errors import FieldError
 
-Kind = Literal["text", "choice", "switch", "count", "character", "url", "duration"]
 Params = Mapping[str, str]
 
-SWITCH_WORDS = {"true": True, "enabled": True, "false": False, "disabled": False}
-_DURATION = re.compile(r"(?:\d+(?:ms|s|m|h|d|w))+")
 _REFERENCE = re.compile(r"\$\{\s*secrets\s*:\s*([^{}]*?)\s*\}")
 
 
@@ -23,10 +19,11 @@ class When(Struct, frozen=True):
 
     param: str
     value: str
+    """'' when the other parameter is not given."""
     words: str
 
     def holds(self, params: Params) -> bool:
-        return params.get(self.param) == self.value
+        return params.get(self.param, "") == self.value
 
 
 class Param(Struct, frozen=True, kw_only=True):
@@ -38,10 +35,24 @@ class Param(Struct, frozen=True, kw_only=True):
     credential: bool = False
     default: str | None = None
     choices: tuple[str, ...] = ()
+    required: bool = False
     required_when: When | None = None
     only_when: When | None = None
+    requires: tuple[str, ...] = ()
+    """Parameters that have to be given with it."""
+    one_of: str = ""
+    """The name of a group of which a dataset has at most one."""
+    also: tuple[str, ...] = ()
+    """Other names that are accepted; the dataset keeps the parameter under its own."""
+    option: str = ""
+    """Its name in the runtime's words, when that is another."""
     without_effect: bool = False
     """Accepted so that a document of others can be used as it stands, and said to do nothing."""
+    unavailable: bool = False
+    """Known, and refused: without it a dataset would be read from elsewhere, as somebody else or differently."""
+    unavailable_choices: tuple[str, ...] = ()
+    instead: str = ""
+    """The parameter that does what an unavailable one would."""
 
 
 class Place(Struct, frozen=True):
@@ -70,6 +81,19 @@ class Findings(Struct):
         self.warnings.append(FieldError(path=path, message=message, code=code))
 
 
+def with_own_names(declared: Iterable[Param], params: Params, at: Place, found: Findings) -> dict[str, str]:
+    """The parameters under the names that they are declared by."""
+    own = {other: param.name for param in declared for other in param.also}
+    named: dict[str, str] = {}
+    for name, value in params.items():
+        if name in own and own[name] in params:
+            found.refuse(at.param(name), f"{name} and {own[name]} are one parameter", "conflict")
+        elif name in own:
+            found.warn(at.param(name), f"{name} is kept as {own[name]}", "renamed")
+        named.setdefault(own.get(name, name), value)
+    return named
+
+
 def check_params(declared: Iterable[Param], params: Params, at: Place, found: Findings) -> None:
     """Holds each parameter against its declaration, in the order sent; then what is missing."""
     known = {param.name: param for param in declared}
@@ -77,15 +101,22 @@ def check_params(declared: Iterable[Param], params: Params, at: Place, found: Fi
         param = known.get(name)
         if param is None:
             found.refuse(at.param(name), _unknown(name, known), "unknown_param")
-            continue
-        if fault := _fault_of(param, value, params):
+        elif fault := _fault_of(param, value, params) or _rival_of(param, params, known):
             found.refuse(at.param(name), *fault)
         elif param.without_effect:
             found.warn(at.param(name), f"{name} has no effect in this version", "without_effect")
-    for param in known.values():
-        if param.required_when and param.required_when.holds(params) and not params.get(param.name):
-            message = f"{param.name} is required when {param.required_when.words}"
-            found.refuse(at.param(param.name), message, "required")
+    for name, reason in _missing(known, params).items():
+        message = f"{name} is required when {reason}" if reason else f"{name} is required"
+        found.refuse(at.param(name), message, "required")
+
+
+def options_of(declared: Iterable[Param], params: Params) -> dict[str, str]:
+    """The parameters that have an effect, in the runtime's words."""
+    return {
+        param.option or param.name: str(is_on(value)).lower() if param.kind == "switch" else value
+        for param in declared
+        if (value := params.get(param.name)) and not param.without_effect and not param.unavailable
+    }
 
 
 def reference_in(value: str) -> str | None:
@@ -94,71 +125,72 @@ def reference_in(value: str) -> str | None:
     return match[1] if match else None
 
 
-def is_on(value: str | None) -> bool:
-    return SWITCH_WORDS.get((value or "").lower(), False)
+def literal_of(params: Params, name: str) -> str:
+    """A credential's text, or '' when it is not given or is a reference to what was checked before."""
+    value = params.get(name, "")
+    return "" if reference_in(value) else value
 
 
-def _unknown(name: str, known: Iterable[str]) -> str:
+def _unknown(name: str, known: Mapping[str, Param]) -> str:
     shown = name[:64]
-    close = difflib.get_close_matches(shown, list(known), n=1)
+    others = [other for param in known.values() for other in param.also]
+    close = difflib.get_close_matches(shown, [*known, *others], n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
     return f"{shown} is an unknown parameter{hint}"
 
 
 def _fault_of(param: Param, value: str, params: Params) -> tuple[str, str] | None:
+    condition = param.only_when
     if "${" in value and not param.credential:
         return f"{param.name} must be written out: only credentials refer to secrets", "secret_reference"
-    condition = param.only_when
+    if param.unavailable:
+        hint = f"; use {param.instead}" if param.instead else ""
+        return f"{param.name} is not available in this version{hint}", "not_available"
     if condition and not condition.holds(params):
         return f"{param.name} needs {condition.param} set to {condition.value}", "conflict"
-    if param.required_when and not value:
-        return None  # told once, as missing
-    wish = _WISHES[param.kind](param, value)
+    if value in param.unavailable_choices:
+        return f"{param.name} {value} is not available in this version", "not_available"
+    wish = _wish_of(param, value)
     return (f"{param.name} must be {wish}", "invalid") if wish else None
 
 
-def _choice(param: Param, value: str) -> str:
-    return "" if value in param.choices else f"one of {', '.join(param.choices)}"
+def _wish_of(param: Param, value: str) -> str:
+    if not value and (param.required or param.required_when):
+        return ""  # told once, as missing
+    if param.credential and reference_in(value):
+        return ""  # checked when it was sealed
+    return wish_of(param.kind, value, param.choices)
 
 
-def _count(_: Param, value: str) -> str:
-    return (
-        "" if value.isascii() and value.isdigit() and int(value[:12]) > 0 else "a whole number of at least 1"
-    )
+def _rival_of(param: Param, params: Params, known: Mapping[str, Param]) -> tuple[str, str] | None:
+    """A parameter before this one, of the same group."""
+    if not param.one_of or not _is_given(param, params):
+        return None
+    for name in params:
+        other = known.get(name)
+        if other is param:
+            return None
+        if other and other.one_of == param.one_of and _is_given(other, params):
+            return f"{param.name} and {name} exclude each other: give one of them", "conflict"
+    return None
 
 
-def _url(_: Param, value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        fine = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        fine = False
-    return "" if fine else "a URL that begins with http:// or https://"
+def _is_given(param: Param, params: Params) -> bool:
+    value = params.get(param.name)
+    return is_on(value) if param.kind == "switch" else bool(value)
 
 
-def _text(_: Param, value: str) -> str:
-    return "" if value else "a text that is not empty"
-
-
-def _switch(_: Param, value: str) -> str:
-    return "" if value.lower() in SWITCH_WORDS else "true or false"
-
-
-def _character(_: Param, value: str) -> str:
-    return "" if len(value) == 1 else "one character"
-
-
-def _duration(_: Param, value: str) -> str:
-    return "" if _DURATION.fullmatch(value) else "a duration such as 30s or 1h30m"
-
-
-# What a value should be in words, or '' when it is that.
-_WISHES: dict[Kind, Callable[[Param, str], str]] = {
-    "text": _text,
-    "choice": _choice,
-    "switch": _switch,
-    "count": _count,
-    "character": _character,
-    "url": _url,
-    "duration": _duration,
-}
+def _missing(known: Mapping[str, Param], params: Params) -> dict[str, str]:
+    """Names that are not given, each with why it is needed, in the order declared."""
+    reasons = {
+        needed: f"{param.name} is given"
+        for param in known.values()
+        if params.get(param.name) and not param.unavailable
+        for needed in param.requires
+    }
+    for param in known.values():
+        if param.required:
+            reasons[param.name] = ""
+        elif param.required_when and param.required_when.holds(params):
+            reasons[param.name] = param.required_when.words
+    return {name: reasons[name] for name in known if name in reasons and not params.get(name)}

@@ -1,8 +1,11 @@
 """What every connector of files shares: the listing parameters, and the format that a path and they amount to."""
 
-from weir.context_lake.connectors.declared import Findings, Param, Params, Place, is_on
+from msgspec.structs import replace
 
-FORMATS = ("parquet", "csv", "tsv", "json")
+from weir.context_lake.connectors.declared import Findings, Param, Params, Place
+from weir.context_lake.connectors.kinds import is_on
+
+FORMATS = ("parquet", "csv", "tsv", "json", "avro", "arrow")
 _SAME_FORMAT = {"jsonl": "json", "ndjson": "json", "ldjson": "json"}
 _EXTENSIONS = {
     ".parquet": "parquet",
@@ -15,6 +18,10 @@ _EXTENSIONS = {
     ".jsonl": "json",
     ".ndjson": "json",
     ".ldjson": "json",
+    ".avro": "avro",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
 }
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
@@ -63,6 +70,9 @@ LISTING = (
         help="Whether folders such as `year=2026` are columns",
     ),
     Param(name="hive_infer_partitions", kind="switch", help="An older name of hive_partitioning_enabled"),
+    Param(
+        name="schema_source_path", unavailable=True, help="The file that alone tells the dataset's columns"
+    ),
     Param(name="client_timeout", kind="duration", without_effect=True, help="How long the source may take"),
 )
 # Older names and the names that stand for them now.
@@ -81,6 +91,21 @@ _PASSED_ON = (
     "json_format",
     "hive_partitioning_enabled",
 )
+
+
+# Of a store whose folders nobody lists before they are read.
+UNLISTED = tuple(
+    replace(param, help=f"{param.help}: not for this store")
+    if param.name in ("hive_partitioning_enabled", "hive_infer_partitions")
+    else param
+    for param in LISTING
+)
+
+
+def refuse_partitions(params: Params, at: Place, found: Findings) -> None:
+    for name in ("hive_partitioning_enabled", "hive_infer_partitions"):
+        if is_on(params.get(name)):
+            found.refuse(at.param(name), f"{name} is not available for this store", "not_available")
 
 
 def check_format(path: str, params: Params, at: Place, found: Findings) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 from msgspec import Struct
 
@@ -9,6 +10,8 @@ from weir.context_lake.connectors.declared import Findings, Param, Params, Place
 from weir.context_lake.surroundings import Surroundings
 
 _FROM = re.compile(r"([A-Za-z][A-Za-z0-9_.-]*):(//)?(.*)", re.DOTALL)
+# Schemes of one connector besides its own id.
+_SCHEMES = {"gs": "gcs", "abfss": "abfs", "az": "abfs"}
 
 
 class SourceText(Struct, frozen=True):
@@ -22,9 +25,10 @@ class SourceText(Struct, frozen=True):
 class Source(Struct, frozen=True, kw_only=True):
     """A dataset in the runtime's words."""
 
-    format: str
-    location: str
-    options: dict[str, str]
+    format: str = ""
+    """Empty for sources that are no files."""
+    location: str = ""
+    options: dict[str, Any]
 
 
 Check = Callable[[SourceText, Params, Place, Surroundings, Findings], None]
@@ -33,6 +37,8 @@ Locate = Callable[[SourceText, Params, Surroundings], Source]
 
 class Connector(Struct, frozen=True, kw_only=True):
     id: str
+    syntax: str
+    """How its `from` reads."""
     params: tuple[Param, ...]
     check: Check
     locate: Locate
@@ -42,4 +48,7 @@ class Connector(Struct, frozen=True, kw_only=True):
 
 def read_from(text: str) -> SourceText | None:
     match = _FROM.fullmatch(text)
-    return SourceText(match[1].lower(), match[3], bool(match[2])) if match else None
+    if match is None:
+        return None
+    scheme = match[1].lower()
+    return SourceText(_SCHEMES.get(scheme, scheme), match[3], bool(match[2]))

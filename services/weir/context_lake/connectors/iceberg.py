@@ -1,0 +1,168 @@
+"""`iceberg:path` or `iceberg:s3://bucket/path`: Iceberg tables by their metadata file."""
+
+import re
+from urllib.parse import urlsplit
+
+from weir.context_lake.connectors.declared import Findings, Param, Params, Place, options_of
+from weir.context_lake.connectors.import_paths import absolute, check_path
+from weir.context_lake.connectors.kinds import Kind
+from weir.context_lake.connectors.source import Connector, Source, SourceText
+from weir.context_lake.connectors.urls import carries_credentials, check_endpoint, refuse_credentials
+from weir.context_lake.surroundings import Surroundings
+
+SYNTAX = "iceberg:path/metadata/name.metadata.json or iceberg:s3://bucket/path/metadata/name.metadata.json"
+
+_PREFIX = "iceberg_"
+_METADATA = "iceberg_metadata_path"
+_REST_TABLE = re.compile(r".*/v1(/[^/]+)*/namespaces/[^/]+/tables/[^/]+/?")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
+
+
+def _param(
+    name: str,
+    help: str,
+    kind: Kind = "text",
+    *,
+    credential: bool = False,
+    default: str | None = None,
+    requires: tuple[str, ...] = (),
+    without_effect: bool = False,
+    unavailable: bool = False,
+) -> Param:
+    """A parameter by its whole name, which the runtime knows without the connector's."""
+    return Param(
+        name=_PREFIX + name,
+        also=(name,),
+        option=name,
+        help=help,
+        kind=kind,
+        credential=credential,
+        default=default,
+        requires=tuple(_PREFIX + other for other in requires),
+        without_effect=without_effect,
+        unavailable=unavailable,
+    )
+
+
+def _of_catalogs(*names: str, credential: bool = False) -> tuple[Param, ...]:
+    return tuple(
+        _param(name, "How a catalog is asked", credential=credential, unavailable=True) for name in names
+    )
+
+
+_PARAMS = (
+    _param("metadata_path", "The table's metadata file, when `from` names its folder"),
+    _param(
+        "s3_access_key_id",
+        "The access key's id; without a key the bucket is read as a public one",
+        credential=True,
+        requires=("s3_secret_access_key",),
+    ),
+    _param(
+        "s3_secret_access_key",
+        "The access key's secret",
+        credential=True,
+        requires=("s3_access_key_id",),
+    ),
+    _param(
+        "s3_session_token",
+        "The token of a temporary key",
+        credential=True,
+        requires=("s3_access_key_id", "s3_secret_access_key"),
+    ),
+    _param("s3_region", "The bucket's region", default="us-east-1"),
+    _param("s3_endpoint", "The store's address when it is not AWS", "url"),
+    Param(name="allow_http", kind="switch", default="false", help="Needed for an endpoint of http://"),
+    _param("s3_connect_timeout", "How long connecting may take", without_effect=True),
+    _param("s3_role_arn", "The role that reads", unavailable=True),
+    _param("s3_role_session_name", "The name of the role's session", unavailable=True),
+    *_of_catalogs("token", "oauth2_credential", credential=True),
+    *_of_catalogs("oauth2_scope", "oauth2_server_url", "sigv4_enabled", "signing_region", "signing_name"),
+)
+
+
+def check(text: SourceText, params: Params, at: Place, around: Surroundings, found: Findings) -> None:
+    location = _location(text.path)
+    if _is_catalog(location):
+        _refuse_catalog(location, at, found)
+        return
+    named = _location(params.get(_METADATA, ""))
+    _check_place(location, at.field("from"), "from", around, at, found)
+    if named:
+        _check_place(named, at.param(_METADATA), _METADATA, around, at, found)
+        if _is_s3(named) != _is_s3(location):
+            found.refuse(at.param(_METADATA), f"{_METADATA} must lie where from lies", "mismatch")
+    if not (named or location).endswith(".json"):
+        field, name = (at.param(_METADATA), _METADATA) if named else (at.field("from"), "from")
+        if named:
+            found.refuse(field, f"{name} must name a metadata file, which ends in .json")
+        else:
+            message = f"{_METADATA} is required when from names no metadata file"
+            found.refuse(at.param(_METADATA), message, "required")
+    _check_keys(location, params, at, found)
+    check_endpoint("iceberg_s3_endpoint", params, at, around, found)
+
+
+def locate(text: SourceText, params: Params, around: Surroundings) -> Source:
+    location = _location(params.get(_METADATA) or text.path)
+    if not _is_s3(location):
+        return Source(location=absolute(location, around.import_root), options={})
+    options = options_of(_PARAMS, params)
+    if "s3_endpoint" not in options and around.aws_endpoint_url:
+        # The operator's own endpoint needs nobody's leave to be http.
+        options |= {"s3_endpoint": around.aws_endpoint_url.rstrip("/"), "allow_http": "true"}
+    return Source(location=location, options=options | {"metadata_path": location})
+
+
+def _location(path: str) -> str:
+    return re.sub("^file:(//)?", "", path)
+
+
+def _is_s3(location: str) -> bool:
+    return location.startswith(("s3://", "s3a://"))
+
+
+def _is_catalog(location: str) -> bool:
+    return re.match(r"(https?|glue):", location) is not None or "/namespaces/" in location
+
+
+def _refuse_catalog(location: str, at: Place, found: Findings) -> None:
+    field = at.field("from")
+    try:
+        path = urlsplit(location).path
+    except ValueError:
+        path = ""
+    if not _REST_TABLE.fullmatch(path):
+        message = "from of a catalog must read https://host/v1/namespaces/<namespace>/tables/<table>"
+        found.refuse(field, f"{message}; catalogs are not available in this version")
+    else:
+        message = f"catalogs are not available in this version: from must read {SYNTAX}"
+        found.refuse(field, message, "not_available")
+
+
+def _check_place(
+    location: str, path: str, name: str, around: Surroundings, at: Place, found: Findings
+) -> None:
+    if not _is_s3(location):
+        if "://" in location:
+            found.refuse(
+                path, f"{name} must read {SYNTAX.replace('iceberg:', '') if name != 'from' else SYNTAX}"
+            )
+        else:
+            check_path(location, around.import_root, path, name, found)
+        return
+    bucket = location.partition("://")[2].partition("/")[0]
+    if "@" in bucket or carries_credentials(location):
+        refuse_credentials(at, found)
+    elif not _BUCKET.fullmatch(bucket):
+        found.refuse(path, f"{name} must name a bucket")
+
+
+def _check_keys(location: str, params: Params, at: Place, found: Findings) -> None:
+    """A parameter of S3 with files that lie here is a mistake."""
+    for name in params:
+        if name.startswith("iceberg_s3_") and not _is_s3(location):
+            found.refuse(at.param(name), f"{name} needs from to begin with iceberg:s3://", "conflict")
+
+
+CONNECTOR = Connector(id="iceberg", syntax=SYNTAX, params=_PARAMS, check=check, locate=locate)
