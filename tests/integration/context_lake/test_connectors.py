@@ -17,6 +17,7 @@ import pyarrow.feather as feather
 import pymysql
 import pytest
 from deltalake import write_deltalake
+from tests.integration.lake_runtime.test_iceberg import write_iceberg
 
 ROWS = [{"id": 1, "name": "Alice"}, {"id": 2, "name": "Chloé"}, {"id": 3, "name": None}]
 SECRET = "hunter2-not-to-be-seen"
@@ -104,24 +105,17 @@ class TestPostgres:
     async def test_a_wrong_password_is_its_own_datasets_trouble_and_is_not_told(
         self, caller: Any, orders: Orders
     ) -> None:
-        role = f"reader_{uuid.uuid4().hex[:12]}"
-        await orders.connection.execute(f"create role {role} login password 'right'")
-        await orders.connection.execute(f'grant usage on schema "a.b" to {role}')
-        try:
-            # A role that is not there is refused whatever the server's rules about passwords are.
-            params = orders.params(pg_user=f"no_{role}", pg_pass=SECRET)
-            await caller.add("locked", 'postgres:"a.b".Orders', params=params)
-            await caller.add("orders", 'postgres:"a.b".Orders', params=orders.params())
-            assert len(await caller.rows("select * from orders")) == 3
-            failed = await caller.sql("select * from locked")
-            assert (failed.status_code, failed.json()["code"]) == (502, "source_error")
-            status = await caller.http.get("/status")
-            datasets = status.json()["datasets"]
-            assert (datasets["locked"]["status"], datasets["orders"]["status"]) == ("error", "ready")
-            shown = [await caller.http.get(path) for path in ("/datasets", "/config", "/datasets/locked")]
-            assert not [answer for answer in (failed, status, *shown) if SECRET in answer.text]
-        finally:
-            await orders.connection.execute(f"drop owned by {role}; drop role {role}")
+        await caller.add("locked", 'postgres:"a.b".Orders', params=orders.params(pg_pass=SECRET))
+        await caller.add("orders", 'postgres:"a.b".Orders', params=orders.params())
+        assert len(await caller.rows("select * from orders")) == 3
+        failed = await caller.sql("select * from locked")
+        assert (failed.status_code, failed.json()["code"]) == (502, "source_error")
+        assert "password" in failed.text
+        status = await caller.http.get("/status")
+        datasets = status.json()["datasets"]
+        assert (datasets["locked"]["status"], datasets["orders"]["status"]) == ("error", "ready")
+        shown = [await caller.http.get(path) for path in ("/datasets", "/config", "/datasets/locked")]
+        assert not [answer for answer in (failed, status, *shown) if SECRET in answer.text]
 
 
 class TestMySql:
@@ -210,8 +204,6 @@ class TestLakeTables:
         assert await caller.rows("select name from again where id = 2") == [{"name": "Chloé"}]
 
     async def test_an_iceberg_table_is_queried_by_its_metadata_file(self, caller: Any, folder: Path) -> None:
-        from tests.integration.lake_runtime.test_iceberg import write_iceberg  # noqa: PLC0415
-
         metadata = write_iceberg(str(folder / "people"), pa.Table.from_pylist(ROWS))
         params = {"iceberg_metadata_path": metadata}
         await caller.add("people", f"iceberg:{caller.tenant_id}/people", params=params)

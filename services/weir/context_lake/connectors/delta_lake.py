@@ -2,7 +2,6 @@
 
 import json
 import re
-from urllib.parse import urlsplit
 
 from weir.context_lake.connectors.declared import Findings, Param, Params, Place, options_of
 from weir.context_lake.connectors.import_paths import absolute, check_path
@@ -17,6 +16,7 @@ _PREFIX = "delta_lake_"
 _CLOUDS = {"s3": "aws_", "s3a": "aws_", "gs": "google_", "abfs": "azure_", "abfss": "azure_", "az": "azure_"}
 _SHOWN = {"aws_": "s3://", "google_": "gs://", "azure_": "abfs://"}
 _AZURE_CREDENTIAL = "azure credential"
+_BUCKET = re.compile(r"[A-Za-z0-9$][A-Za-z0-9._-]{1,220}")
 _AZURE_SERVER = re.compile(r"[a-z0-9]{3,24}\.(?:dfs|blob)\.core\.windows\.net")
 
 
@@ -140,12 +140,12 @@ def _scheme(location: str) -> str:
 
 def _check_url(location: str, params: Params, at: Place, found: Findings) -> None:
     cloud = _CLOUDS[_scheme(location)]
-    authority = urlsplit(location.replace("[", "")).netloc
+    authority = location.partition("://")[2].partition("/")[0]
     container, _, server = authority.partition("@")
     is_azure = cloud == "azure_"
     if carries_credentials(location) or ":" in authority or (server and not is_azure):
         refuse_credentials(at, found)
-    elif not container or (server and not _AZURE_SERVER.fullmatch(server)):
+    elif not _BUCKET.fullmatch(container) or (server and not _AZURE_SERVER.fullmatch(server)):
         found.refuse(at.field("from"), f"from must read {SYNTAX}")
     elif is_azure and not server and not params.get("delta_lake_azure_storage_account_name"):
         message = "delta_lake_azure_storage_account_name is required when from names no account"

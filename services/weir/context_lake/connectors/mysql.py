@@ -20,7 +20,7 @@ _PARAMS = (
     Param(
         name="mysql_db", help="The database; required when neither `from` nor a connection string names it"
     ),
-    Param(name="mysql_user", required_when=_WITHOUT_STRING, help="Who reads"),
+    Param(name="mysql_user", required_when=_WITHOUT_STRING, help="The user that reads"),
     Param(name="mysql_pass", credential=True, help="The user's password"),
     Param(
         name="mysql_sslmode",

@@ -18,7 +18,7 @@ _PARAMS = (
     Param(name="pg_host", kind="host", required_when=_WITHOUT_STRING, help="The server's host"),
     Param(name="pg_port", kind="port", default="5432", help="The server's port"),
     Param(name="pg_db", help="The database; required when neither `from` nor a connection string names it"),
-    Param(name="pg_user", required_when=_WITHOUT_STRING, help="Who reads"),
+    Param(name="pg_user", required_when=_WITHOUT_STRING, help="The user that reads"),
     Param(name="pg_pass", credential=True, help="The user's password"),
     Param(
         name="pg_sslmode",
