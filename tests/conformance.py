@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from moto.server import ThreadedMotoServer
@@ -26,27 +28,36 @@ def suites_folder() -> Path:
     return Path(os.environ.get("WEIR_CONFORMANCE_DIR", ROOT.parent / "shared" / "conformance"))
 
 
-def run(folder: Path, arguments: list[str]) -> int:
-    """The worst exit code of the chosen suites."""
-    chosen = [argument for argument in arguments if argument in SUITES] or list(SUITES)
-    rest = [argument for argument in arguments if argument not in SUITES]
+@contextmanager
+def environment_of_a_platform() -> Iterator[dict[str, str]]:
+    """What the suites are told of a platform that runs for the length of the block."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
     settings = AWS | {"WEIR_AWS_ENDPOINT_URL": f"http://{host}:{port}", "WEIR_DEMO": "0"}
-    codes: list[int] = []
     try:
         with tempfile.TemporaryDirectory() as work, started(Path(work), **settings) as platform:
-            environment = os.environ | settings | {"WEIR_URL": platform.url}
-            for suite in chosen:
-                command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q"]
-                command += ["--rootdir", str(folder / suite), *rest, "."]
-                codes.append(
-                    subprocess.run(command, cwd=folder / suite, env=environment, check=False).returncode
-                )
+            yield os.environ | settings | {"WEIR_URL": platform.url}
     finally:
         server.stop()
-    return max(codes)
+
+
+def command_of(suite: Path, arguments: list[str]) -> list[str]:
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "--rootdir", str(suite)]
+    return [*command, *arguments, "."]
+
+
+def run(folder: Path, arguments: list[str]) -> int:
+    """The worst exit code of the chosen suites."""
+    chosen = [argument for argument in arguments if argument in SUITES] or list(SUITES)
+    rest = [argument for argument in arguments if argument not in SUITES]
+    with environment_of_a_platform() as environment:
+        return max(
+            subprocess.run(
+                command_of(folder / suite, rest), cwd=folder / suite, env=environment, check=False
+            ).returncode
+            for suite in chosen
+        )
 
 
 if __name__ == "__main__":

@@ -27,6 +27,10 @@ def main(arguments: list[str] | None = None) -> int:
     except (SettingError, UnusableKey, SealError) as fault:
         print(f"weir {chosen.command}: {fault}", file=sys.stderr)  # noqa: T201
         return 1
+    except ModuleNotFoundError as fault:
+        missing = f"the package '{fault.name}' is missing here; `make clean` and `make up` install it again"
+        print(f"weir {chosen.command}: {missing}", file=sys.stderr)  # noqa: T201
+        return 1
 
 
 def up(settings: Settings) -> int:
