@@ -87,7 +87,9 @@ def lake_host(settings: Settings) -> int:
 
 def demo_model(settings: Settings) -> int:
     from weir.demo_model.app import serve_demo_model  # noqa: PLC0415
+    from weir_shared.telemetry.logs import configure_logs  # noqa: PLC0415
 
+    configure_logs("demo-model", settings.log_level)
     return serve_demo_model(settings)
 
 
