@@ -14,7 +14,7 @@ from tests.unit.context_lake.conftest import BY, s3
 from weir.context_lake import page
 from weir.context_lake.config import Edit
 from weir.context_lake.connectors.declared import Place
-from weir.context_lake.document import Document, Revision, View, WantedDataset
+from weir.context_lake.document import VISIBILITIES, Dataset, Document, Revision, View, WantedDataset
 from weir.context_lake.secrets import with_secrets
 from weir.context_lake.surroundings import Surroundings
 from weir_shared.errors import ValidationFailed
@@ -198,6 +198,33 @@ class TestPage:
         )
         spicepod = page.spicepod_of(document)
         assert yaml.safe_load(page.yaml_of(spicepod)) == spicepod
+
+    @settings(max_examples=300)
+    @given(data=some.data())
+    def test_the_yaml_of_any_document_parses_to_exactly_the_config(self, data: some.DataObject) -> None:
+        text = some.text(max_size=40) | some.sampled_from(
+            ["yes", "null", "1e3", "0x1f", "~", "2026-01-01", "- a"]
+        )
+        dataset = some.builds(
+            Dataset,
+            from_=text,
+            name=text,
+            params=some.dictionaries(text, text, max_size=4),
+            notifications=some.booleans(),
+            description=some.none() | text,
+            visibility=some.sampled_from(VISIBILITIES),
+        )
+        view = some.builds(
+            View,
+            name=text,
+            sql=text,
+            description=some.none() | text,
+            visibility=some.sampled_from(VISIBILITIES),
+        )
+        document = data.draw(some.builds(Document, datasets=some.lists(dataset), views=some.lists(view)))
+        spicepod = page.spicepod_of(document)
+        assert yaml.safe_load(page.yaml_of(spicepod)) == spicepod
+        assert msgspec.convert(msgspec.to_builtins(document), Document) == document
 
     def test_a_statement_of_several_lines_is_a_block(self) -> None:
         document = Document(views=[View(name="v", sql="select 1\nfrom t")])
