@@ -6,9 +6,9 @@ from typing import Any
 
 from litestar import Litestar
 
-from weir.context_lake.datasets import Catalogue
+from weir.context_lake.changing import Catalogue
 from weir.context_lake.deployment import Deployment
-from weir.context_lake.routes import datasets, lifecycle, sql, status, views
+from weir.context_lake.routes import config, datasets, lifecycle, sql, status, versions, views
 from weir.context_lake.runtimes import Runtimes
 from weir.context_lake.sql import SqlDesk
 from weir.context_lake.status import StatusDesk
@@ -40,7 +40,15 @@ def create_app(settings: Settings) -> Litestar:
     return create_service(
         service="context-lake",
         title="Weir context lake",
-        routes=[datasets.routes, views.routes, sql.routes, status.routes, lifecycle.routes],
+        routes=[
+            datasets.routes,
+            views.routes,
+            config.routes,
+            versions.routes,
+            sql.routes,
+            status.routes,
+            lifecycle.routes,
+        ],
         render_error=render_lake_error,
         lifespan=[_opened(settings)],
         inspector=TicketInspector(tickets.public, "context-lake"),

@@ -47,6 +47,8 @@ def _dataset(dataset: Dataset) -> dict[str, Any]:
         shown["description"] = dataset.description
     if dataset.notifications:
         shown["notifications"] = True
+    if dataset.visibility != "shared":
+        shown["visibility"] = dataset.visibility
     if dataset.params:
         shown["params"] = dict(sorted(dataset.params.items()))
     return shown
@@ -56,4 +58,6 @@ def _view(view: View) -> dict[str, Any]:
     shown: dict[str, Any] = {"name": view.name}
     if view.description is not None:
         shown["description"] = view.description
+    if view.visibility != "shared":
+        shown["visibility"] = view.visibility
     return shown | {"sql": view.sql}
