@@ -8,7 +8,6 @@ import yaml
 
 from weir.context_lake.document import Dataset, Document, View
 
-
 # libyaml where it is there: four times as fast, and the same text.
 _Emitter: type[yaml.SafeDumper] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
