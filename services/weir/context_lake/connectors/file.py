@@ -39,4 +39,11 @@ def _place(path: str, import_root: Path) -> Path | None:
     return whole if real == root or root in real.parents else None
 
 
-CONNECTOR = Connector(id="file", params=LISTING, check=check, locate=locate)
+CONNECTOR = Connector(
+    id="file",
+    example="file:path/to/data.csv",
+    help="a file or a folder under the operator's import directory, and nowhere else",
+    params=LISTING,
+    check=check,
+    locate=locate,
+)

@@ -138,4 +138,12 @@ def _check_endpoint(params: Params, at: Place, around: Surroundings, found: Find
         found.refuse(at.param("s3_endpoint"), f"s3_endpoint is not allowed: {fault}", "address_not_allowed")
 
 
-CONNECTOR = Connector(id="s3", params=_PARAMS, check=check, locate=locate, notifies=True)
+CONNECTOR = Connector(
+    id="s3",
+    example="s3://bucket/path/",
+    help="an object or a folder of objects in S3, or in a store that speaks its protocol",
+    params=_PARAMS,
+    check=check,
+    locate=locate,
+    notifies=True,
+)
