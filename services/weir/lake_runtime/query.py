@@ -5,7 +5,7 @@ guard → plan in a thread (waiting for the datasets it names) → first batch �
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import pyarrow as pa
@@ -132,8 +132,7 @@ async def _stream(statement: Statement, request: SqlRequest, writer: "_Writer", 
     encoder = encoder_for(request.format, statement.schema)
     writer.begin(encoder)
     row_count, is_truncated = 0, False
-    async for item in statement.batches():
-        batch = item.to_pyarrow()
+    async for batch in _ahead(statement.batches()):
         if statement.limit is not None and row_count + batch.num_rows > statement.limit:
             batch, is_truncated = batch.slice(0, statement.limit - row_count), True
         for part in slices(batch):
@@ -151,6 +150,17 @@ async def _stream(statement: Statement, request: SqlRequest, writer: "_Writer", 
         coldStart=request.coldStart,
     )
     await writer.finish(encoder.tail(summary))
+
+
+async def _ahead(stream: RecordBatchStream) -> AsyncGenerator[pa.RecordBatch, None]:
+    """The stream's batches, each next one asked for before this one is encoded: the engine works meanwhile."""
+    upcoming = asyncio.ensure_future(anext(stream, None))
+    try:
+        while (item := await upcoming) is not None:
+            upcoming = asyncio.ensure_future(anext(stream, None))
+            yield item.to_pyarrow()
+    finally:
+        upcoming.cancel()
 
 
 class _Writer:
