@@ -14,6 +14,7 @@ from arro3.io import write_csv, write_json, write_ndjson
 
 from weir.lake_runtime.intervals import iso_intervals
 from weir.lake_runtime.relations import columns_of
+from weir.lake_runtime.text_table import TextTable
 
 # Encoding holds the interpreter's lock, 2 ms for 4,096 rows of 8 columns: the event loop breathes between.
 # Text of this size also stays in the processor's cache: 8,192 rows at a time take a tenth longer.
@@ -30,6 +31,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 class Encoder(Protocol):
     content_type: str
+    has_plain_tail: bool
+    """Whether `tail` depends on its argument alone, so that kept rows can be ended again."""
 
     def head(self) -> bytes: ...
 
@@ -54,6 +57,7 @@ def slices(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 class _Json:
     content_type = "application/json"
+    has_plain_tail = True
 
     def __init__(self, schema: pa.Schema) -> None:
         self._names = distinct_names(schema.names)
@@ -133,8 +137,29 @@ class _Csv(_Json):
         return pa.record_batch(arrays, names=batch.schema.names)
 
 
+class _Text(_Json):
+    """A table for people; laid out when its last row is known."""
+
+    content_type = "text/plain; charset=utf-8"
+
+    def __init__(self, schema: pa.Schema) -> None:
+        super().__init__(schema)
+        self._table = TextTable(self._names)
+
+    def head(self) -> bytes:
+        return b""
+
+    def rows(self, batch: pa.RecordBatch) -> bytes:
+        self._table.add(self._prepare(batch))
+        return b""
+
+    def tail(self, summary: Summary) -> bytes:
+        return self._table.layout(truncated=summary.truncated).encode()
+
+
 class _Arrow:
     content_type = "application/vnd.apache.arrow.stream"
+    has_plain_tail = False
 
     def __init__(self, schema: pa.Schema) -> None:
         names = distinct_names(schema.names)
@@ -160,7 +185,7 @@ class _Arrow:
         return written
 
 
-_ENCODERS = {"json": _Json, "ndjson": _NdJson, "csv": _Csv, "arrow": _Arrow}
+_ENCODERS = {"json": _Json, "ndjson": _NdJson, "csv": _Csv, "arrow": _Arrow, "text": _Text}
 
 
 def distinct_names(names: list[str]) -> list[str]:
