@@ -90,7 +90,7 @@ async def million_rows(standing: Standing, report: Report) -> None:
     query = sql("SELECT * FROM mixed", maxRows=ROWS)
     standing.client.post(f"{LAKE}/sql", content=sql("SELECT count(*) FROM mixed")).raise_for_status()
     address, secret = await standing.runtime()
-    await _drain(standing.platform.url, f"{LAKE}/sql", standing.headers, query)
+    await drain(standing.platform.url, f"{LAKE}/sql", standing.headers, query)
     idle = standing.processes()
     peak = dict(idle)
     watching = asyncio.create_task(_watch(standing, peak))
@@ -98,9 +98,9 @@ async def million_rows(standing: Standing, report: Report) -> None:
     spent: dict[str, float] = {}
     for _ in range(ROUNDS):
         alone.append(await asyncio.to_thread(_encode_alone, table))
-        direct.append(await _drain(address, "/sql", secret, query))
+        direct.append(await drain(address, "/sql", secret, query))
         before = standing.cpu_seconds()
-        through.append(await _drain(standing.platform.url, f"{LAKE}/sql", standing.headers, query))
+        through.append(await drain(standing.platform.url, f"{LAKE}/sql", standing.headers, query))
         for name, seconds in standing.cpu_seconds().items():
             spent[name] = spent.get(name, 0) + (seconds - before.get(name, seconds)) / ROUNDS
     watching.cancel()
@@ -109,8 +109,8 @@ async def million_rows(standing: Standing, report: Report) -> None:
     for name, taken in {"the encoder alone": alone, "asked of the runtime": direct}.items():
         report.add(name, f"{ROWS / statistics.median(taken) / 1e6:.2f} M rows/s")
     report.add("through the gateway", f"{ROWS / statistics.median(through) / 1e6:.2f} M rows/s")
-    report.add("asked of the runtime ÷ the encoder alone", f"{_median_ratio(alone, direct):.2f}")
-    ratio = _median_ratio(alone, through)
+    report.add("asked of the runtime ÷ the encoder alone", f"{median_ratio(alone, direct):.2f}")
+    ratio = median_ratio(alone, through)
     best = max(mine / theirs for mine, theirs in zip(alone, through, strict=True))
     report.add("through the gateway ÷ the encoder alone", f"{ratio:.2f}", "≥ 0.70", reached=ratio >= 0.7)
     report.add("the same in the quietest round", f"{best:.2f}")
@@ -124,7 +124,7 @@ async def million_rows(standing: Standing, report: Report) -> None:
         report.add(f"memory above idle: {name}", f"{grown:.0f} MiB", "≤ 64 MiB", reached=counted)
 
 
-def _median_ratio(mine: list[float], theirs: list[float]) -> float:
+def median_ratio(mine: list[float], theirs: list[float]) -> float:
     """How fast theirs is in units of mine, from the rounds' own ratios."""
     return statistics.median(a / b for a, b in zip(mine, theirs, strict=True))
 
@@ -155,7 +155,7 @@ def _encode_alone(table: pa.Table) -> float:
     return time.perf_counter() - started
 
 
-async def _drain(address: str, path: str, headers: dict[str, str], body: bytes) -> float:
+async def drain(address: str, path: str, headers: dict[str, str], body: bytes) -> float:
     """Seconds until the last byte, read by a thread that does nothing but receive: the reader must not be the limit."""
     return await asyncio.to_thread(_receive_all, address, path, headers, body)
 

@@ -244,7 +244,7 @@ class _Run:
         self.tenant_id = principal.tenant_id
         self.tables: Collection[str] | None = None
         """What the statement may name; None: everything."""
-        self._subject = principal.subject
+        self._subject = principal.identity
         self.phase: Phase = "queued"
         self.deadline = asyncio.get_running_loop().time() + query.seconds
         self._query = query
