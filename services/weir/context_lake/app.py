@@ -10,6 +10,7 @@ from weir.context_lake.changing import Catalogue
 from weir.context_lake.deployment import Deployment
 from weir.context_lake.routes import config, datasets, lifecycle, sql, status, versions, views
 from weir.context_lake.runtimes import Runtimes
+from weir.context_lake.sight import Sight
 from weir.context_lake.sql import SqlDesk
 from weir.context_lake.status import StatusDesk
 from weir.context_lake.surroundings import surroundings_of
@@ -79,6 +80,7 @@ def _opened(settings: Settings) -> Any:
                     vms,
                     most_seconds=settings.sql_timeout_seconds,
                     activity_seconds=min(ACTIVITY_SECONDS, settings.vm_idle_seconds / 4),
+                    visible=Sight(database).tables_of,
                 ),
                 status_desk=StatusDesk(database, vms, runtimes),
             )

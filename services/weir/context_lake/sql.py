@@ -134,9 +134,9 @@ class SqlDesk:
         *,
         most_seconds: float,
         activity_seconds: float,
-        visible: VisibleTables | None = None,
+        visible: VisibleTables,
     ) -> None:
-        """`visible` tells which tables a caller may name; without it everyone may name all of his lake."""
+        """`visible` tells which tables a caller may name."""
         self.most_seconds = most_seconds
         self._visible = visible
         self._vms = vms
@@ -153,8 +153,7 @@ class SqlDesk:
         try:
             async with asyncio.timeout_at(run.deadline), AsyncExitStack() as stack:
                 await stack.enter_async_context(self._admission.place(run.tenant_id))
-                if self._visible is not None:
-                    run.tables = await self._visible(principal)
+                run.tables = await self._visible(principal)
                 response = await self._begin(run, stack)
                 await self._note_activity(run.tenant_id)
                 return Answer(response, run, stack.pop_all())

@@ -139,3 +139,32 @@ async def test_a_reader_cannot_change_the_catalogue(lake: Any, tenant_id: str) -
             answer = await reader.http.request(method, path, json={})
             assert (answer.status_code, answer.json()["code"]) == (403, "forbidden"), path
         assert (await reader.http.get("/config/versions")).status_code == 200
+
+
+async def test_a_private_table_is_not_found_in_anybody_elses_statement(
+    caller: Any, colleague: Any, admin: Any
+) -> None:
+    """Sub-queries and CTEs included; a shared view over it answers, because who wrote the view saw the table."""
+    source = caller.parquet("pay", [{"id": 1, "amount": 7}])
+    await caller.add("pay", source, visibility="private")
+    made = await caller.http.post("/views", json={"name": "total", "sql": "select sum(amount) as n from pay"})
+    assert made.status_code == 201, made.text
+    assert await caller.rows("select amount from pay") == [{"amount": 7}]
+    assert await admin.rows("select amount from pay") == [{"amount": 7}]
+    for statement in (
+        "select * from pay",
+        'select * from "PAY"',
+        "select 1 as one where exists (select 1 from pay)",
+        "with p as (select * from pay) select * from p",
+        "select amount from total join pay on true",
+    ):
+        refused = await colleague.sql(statement)
+        assert (refused.status_code, refused.json()["code"]) == (400, "sql_error"), statement
+        assert "not found" in refused.json()["error"]
+        assert "7" not in refused.text.replace(refused.json()["requestId"], "")
+    assert await colleague.rows("select n from total") == [{"n": 7}]
+    assert "pay" not in (await colleague.sql("select table_name from information_schema.tables")).text
+    assert (
+        await caller.http.put("/datasets/pay", json={"from": source, "visibility": "shared"})
+    ).status_code == 200
+    assert await colleague.rows("select amount from pay") == [{"amount": 7}]

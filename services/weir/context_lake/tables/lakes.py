@@ -41,6 +41,10 @@ class SealedLake(Struct, frozen=True, kw_only=True):
     secrets: dict[str, bytes]
 
 
+async def newest_version(connection: Connection, tenant_id: str) -> int | None:
+    return await connection.fetchval("select version from lakes where tenant_id = $1", tenant_id)
+
+
 async def read_lake(connection: Connection, tenant_id: str) -> StoredLake:
     row = await connection.fetchrow(
         """
