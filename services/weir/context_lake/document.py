@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, get_args
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, field
 
 from weir.context_lake import names
 from weir.context_lake.connectors.declared import reference_in
@@ -136,8 +136,8 @@ class Names(Struct, frozen=True):
 class Changes(Struct, frozen=True):
     """What one revision does, by name."""
 
-    datasets: Names = Names()
-    views: Names = Names()
+    datasets: Names = field(default_factory=Names)
+    views: Names = field(default_factory=Names)
 
 
 class Revision(Struct, frozen=True, kw_only=True):
@@ -147,7 +147,7 @@ class Revision(Struct, frozen=True, kw_only=True):
     literals: dict[str, str]
     dropped: set[str]
     warnings: list[FieldError]
-    changes: Changes = Changes()
+    changes: Changes = field(default_factory=Changes)
 
 
 class Authorship(Struct, frozen=True):
