@@ -147,7 +147,7 @@ class Revision(Struct, frozen=True, kw_only=True):
     literals: dict[str, str]
     dropped: set[str]
     warnings: list[FieldError]
-    changes: Changes = Changes()
+    changes: Changes = field(default_factory=Changes)
 
 
 class Authorship(Struct, frozen=True):

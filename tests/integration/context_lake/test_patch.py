@@ -300,3 +300,17 @@ async def test_lists_come_in_pages(caller: Any) -> None:
     assert [dataset["name"] for dataset in only] == ["sales"]
     for query in ("limit=0", "limit=1001", "limit=x", "cursor=%ff", "cursor=é"):
         assert (await caller.http.get(f"/datasets?{query}")).status_code == 400, query
+
+
+async def test_the_document_of_the_api_tells_of_every_route_and_its_conditions(
+    lake: Any, caller: Any
+) -> None:
+    document = (await caller.http.get(f"{lake.url}/schema/openapi.json")).json()
+    paths = {path.removeprefix("/v1/context-lake"): set(item) for path, item in document["paths"].items()}
+    assert paths["/config"] == {"get", "patch"}
+    assert paths["/config/versions"] == {"get"}
+    assert paths["/config/rollback"] == {"post"}
+    assert paths["/views"] == {"get", "post"}
+    assert paths["/views/{name}"] == {"get", "put", "delete"}
+    described = document["paths"]["/v1/context-lake/config"]["patch"]["parameters"]
+    assert {parameter["name"] for parameter in described} == {"If-Match", "Idempotency-Key", "validateOnly"}
