@@ -22,7 +22,7 @@ from tests.starting import ROOT
 
 BENCH = ROOT / ".bench"
 CLIENTS = 16
-REQUESTS = 1_000
+REQUESTS = 300
 
 
 async def peers(standing: Standing, report: Report) -> None:

@@ -98,7 +98,10 @@ def _ask_roapi(url: str, text: str) -> tuple[float, list[dict[str, Any]]]:
 
 
 def same(mine: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> bool:
-    """Equal as lists of rows without order, numbers to six digits, names aside."""
+    """Equal as lists of rows without order, names aside; whole numbers exactly, others to five digits.
+
+    An average of decimals has six places in one engine and is a float in another.
+    """
     return _canonical(mine) == _canonical(theirs)
 
 
@@ -107,7 +110,9 @@ def _canonical(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, int):
+        return str(value)
     try:
-        return f"{float(value):.6g}"
+        return f"{float(value):.5g}"
     except (TypeError, ValueError):
         return str(value)
