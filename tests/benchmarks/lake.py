@@ -56,27 +56,31 @@ async def cold_start(standing: Standing, report: Report) -> None:
 
 
 async def warm_query(standing: Standing, report: Report) -> None:
-    """The same one-row query at each layer, so that the hops show."""
+    """The same one-row query at each layer, so that the hops show; made anew every time, then kept for a second."""
     report.title("Warm query: one row, one client, 400 times at each layer")
     query = sql("SELECT 1 AS one")
     standing.client.post(f"{LAKE}/sql", content=query).raise_for_status()
     address, secret = await standing.runtime()
+    anew = {"Cache-Control": "no-cache"}
+    uncached = json.dumps({"query": "SELECT 1 AS one", "useCache": False}).encode()
     doors = {
-        "runtime": (address, "/sql", secret),
-        "desk": (standing.lake_url, f"{LAKE}/sql", standing.ticket("context-lake")),
-        "gateway": (standing.platform.url, f"{LAKE}/sql", standing.headers),
+        "runtime": (address, "/sql", secret, uncached),
+        "desk": (standing.lake_url, f"{LAKE}/sql", standing.ticket("context-lake") | anew, query),
+        "gateway": (standing.platform.url, f"{LAKE}/sql", standing.headers | anew, query),
+        "kept": (standing.platform.url, f"{LAKE}/sql", standing.headers, query),
     }
     figures: dict[str, float] = {}
-    for name, (where, path, headers) in doors.items():
+    for name, (where, path, headers, body) in doors.items():
         connection = Connection(where)
-        await timed(connection, path, headers, query, 50)
-        figures[name] = milliseconds(await timed(connection, path, headers, query, 400))
+        await timed(connection, path, headers, body, 50)
+        figures[name] = milliseconds(await timed(connection, path, headers, body, 400))
         await connection.close()
     report.add("asked of the runtime, p50", f"{figures['runtime']:.2f} ms")
     report.add("asked of the desk, p50", f"{figures['desk']:.2f} ms")
     p50 = figures["gateway"]
     report.add("asked of the gateway, p50", f"{p50:.2f} ms", "≤ 8 ms", reached=p50 <= 8)
     report.add("gateway ÷ runtime", f"{p50 / figures['runtime']:.2f} ×")
+    report.add("asked of the gateway, an answer that is kept, p50", f"{figures['kept']:.2f} ms")
 
 
 async def million_rows(standing: Standing, report: Report) -> None:
