@@ -25,10 +25,10 @@ def main() -> None:
 
 def open_duckdb(folder: Path) -> Ask:
     import duckdb
-    import duckdb_extension_tpch
+    import duckdb_extension_tpch  # pyright: ignore[reportMissingImports]
 
     connection = duckdb.connect()
-    extension = next(Path(duckdb_extension_tpch.__file__).parent.rglob("tpch.duckdb_extension"))
+    extension = next(Path(str(duckdb_extension_tpch.__file__)).parent.rglob("tpch.duckdb_extension"))
     connection.execute(f"load '{extension}'")
     connection.execute(f"set threads = {os.cpu_count()}")
     for path in folder.glob("*.parquet"):

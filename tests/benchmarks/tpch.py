@@ -1,6 +1,7 @@
 """TPC-H at scale factor 1: are the answers right, and how long do they take beside other engines."""
 
 import asyncio
+import math
 import os
 import subprocess
 import sys
@@ -98,21 +99,32 @@ def _ask_roapi(url: str, text: str) -> tuple[float, list[dict[str, Any]]]:
 
 
 def same(mine: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> bool:
-    """Equal as lists of rows without order, names aside; whole numbers exactly, others to five digits.
+    """Equal as lists of rows without order, names aside; numbers within a part in ten thousand.
 
     An average of decimals has six places in one engine and is a float in another.
     """
-    return _canonical(mine) == _canonical(theirs)
+    ours, others = _ordered(mine), _ordered(theirs)
+    return len(ours) == len(others) and all(
+        len(a) == len(b) and all(map(_is_same, a, b)) for a, b in zip(ours, others, strict=True)
+    )
 
 
-def _canonical(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    return sorted(tuple(_value(value) for value in row.values()) for row in rows)
+def _ordered(rows: list[dict[str, Any]]) -> list[list[Any]]:
+    """By their texts and whole numbers first: other numbers may differ a little."""
+    listed = [[_value(value) for value in row.values()] for row in rows]
+    return sorted(listed, key=lambda row: ([str(v) for v in row if not isinstance(v, float)], str(row)))
 
 
-def _value(value: Any) -> str:
-    if isinstance(value, int):
-        return str(value)
+def _value(value: Any) -> Any:
+    if isinstance(value, int | None):
+        return value
     try:
-        return f"{float(value):.5g}"
-    except (TypeError, ValueError):
+        return float(value)
+    except ValueError:
         return str(value)
+
+
+def _is_same(mine: Any, theirs: Any) -> bool:
+    if isinstance(mine, float) or isinstance(theirs, float):
+        return None not in (mine, theirs) and math.isclose(mine, theirs, rel_tol=1e-4)
+    return mine == theirs
