@@ -4,6 +4,7 @@
 suites and are passed on to pytest, e.g. `make conformance SUITES="lake -k sql"`.
 """
 
+import logging
 import os
 import subprocess
 import sys
@@ -31,6 +32,7 @@ def suites_folder() -> Path:
 @contextmanager
 def environment_of_a_platform() -> Iterator[dict[str, str]]:
     """What the suites are told of a platform that runs for the length of the block."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
