@@ -26,7 +26,8 @@ SUITES = ("lake", "engine")
 
 
 def suites_folder() -> Path:
-    return Path(os.environ.get("WEIR_CONFORMANCE_DIR", ROOT.parent / "shared" / "conformance"))
+    # Resolved: behind a link pytest names its tests by another path.
+    return Path(os.environ.get("WEIR_CONFORMANCE_DIR", ROOT.parent / "shared" / "conformance")).resolve()
 
 
 @contextmanager
