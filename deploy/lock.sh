@@ -6,5 +6,5 @@ python=$1
 for extra in '' dev; do
     "$python" -m uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header \
         ${extra:+--extra "$extra"} pyproject.toml \
-        -o "deploy/requirements${extra:+-$extra}.lock" --upgrade
+        -o "deploy/requirements${extra:+-$extra}.lock"
 done

@@ -4,10 +4,13 @@
 suites and are passed on to pytest, e.g. `make conformance SUITES="lake -k sql"`.
 """
 
+import logging
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from moto.server import ThreadedMotoServer
@@ -23,30 +26,41 @@ SUITES = ("lake", "engine")
 
 
 def suites_folder() -> Path:
-    return Path(os.environ.get("WEIR_CONFORMANCE_DIR", ROOT.parent / "shared" / "conformance"))
+    # Resolved: behind a link pytest names its tests by another path.
+    return Path(os.environ.get("WEIR_CONFORMANCE_DIR", ROOT.parent / "shared" / "conformance")).resolve()
+
+
+@contextmanager
+def environment_of_a_platform() -> Iterator[dict[str, str]]:
+    """What the suites are told of a platform that runs for the length of the block."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    settings = AWS | {"WEIR_AWS_ENDPOINT_URL": f"http://{host}:{port}", "WEIR_DEMO": "0"}
+    try:
+        with tempfile.TemporaryDirectory() as work, started(Path(work), **settings) as platform:
+            yield os.environ | settings | {"WEIR_URL": platform.url}
+    finally:
+        server.stop()
+
+
+def command_of(suite: Path, arguments: list[str]) -> list[str]:
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "--rootdir", str(suite)]
+    return [*command, *arguments, "."]
 
 
 def run(folder: Path, arguments: list[str]) -> int:
     """The worst exit code of the chosen suites."""
     chosen = [argument for argument in arguments if argument in SUITES] or list(SUITES)
     rest = [argument for argument in arguments if argument not in SUITES]
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    settings = AWS | {"WEIR_AWS_ENDPOINT_URL": f"http://{host}:{port}", "WEIR_DEMO": "0"}
-    codes: list[int] = []
-    try:
-        with tempfile.TemporaryDirectory() as work, started(Path(work), **settings) as platform:
-            environment = os.environ | settings | {"WEIR_URL": platform.url}
-            for suite in chosen:
-                command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q"]
-                command += ["--rootdir", str(folder / suite), *rest, "."]
-                codes.append(
-                    subprocess.run(command, cwd=folder / suite, env=environment, check=False).returncode
-                )
-    finally:
-        server.stop()
-    return max(codes)
+    with environment_of_a_platform() as environment:
+        return max(
+            subprocess.run(
+                command_of(folder / suite, rest), cwd=folder / suite, env=environment, check=False
+            ).returncode
+            for suite in chosen
+        )
 
 
 if __name__ == "__main__":

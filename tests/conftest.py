@@ -1,10 +1,12 @@
-"""The servers that tests use: a Postgres and a Valkey of their own, never ones that happen to run."""
+"""The servers that tests use, never ones that happen to run; and one whole platform for those who need it."""
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
+import httpx
 import pytest
+from tests.starting import StartedPlatform, started
 
 from weir.onebox.directories import private_run_directory
 from weir.onebox.postgres import EmbeddedPostgres
@@ -70,3 +72,17 @@ async def tenant_id(database: Database) -> str:
     async with database.any_tenant() as connection:
         await connection.execute("insert into tenants (id) values ($1)", tenant_id)
     return tenant_id
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartedPlatform]:
+    """One platform with its demo, started once as its user would."""
+    with started(tmp_path_factory.mktemp("weir")) as running:
+        yield running
+
+
+@pytest.fixture
+def admin(platform: StartedPlatform) -> Iterator[httpx.Client]:
+    """An admin of the platform's default tenant."""
+    with platform.client() as client:
+        yield client

@@ -4,14 +4,19 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from weir import __version__
 from weir_shared.auth.keys import UnusableKey
 from weir_shared.sealing import SealError
 from weir_shared.settings import SettingError, Settings, document_settings, read_settings
 
+if TYPE_CHECKING:
+    from weir_shared.db.pool import Database
+
 Command = Callable[[Settings], int]
+T = TypeVar("T")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,6 +31,10 @@ def main(arguments: list[str] | None = None) -> int:
         return chosen.run(read_settings())
     except (SettingError, UnusableKey, SealError) as fault:
         print(f"weir {chosen.command}: {fault}", file=sys.stderr)  # noqa: T201
+        return 1
+    except ModuleNotFoundError as fault:
+        missing = f"the package '{fault.name}' is missing here; `make clean` and `make up` install it again"
+        print(f"weir {chosen.command}: {missing}", file=sys.stderr)  # noqa: T201
         return 1
 
 
@@ -83,7 +92,9 @@ def lake_host(settings: Settings) -> int:
 
 def demo_model(settings: Settings) -> int:
     from weir.demo_model.app import serve_demo_model  # noqa: PLC0415
+    from weir_shared.telemetry.logs import configure_logs  # noqa: PLC0415
 
+    configure_logs("demo-model", settings.log_level)
     return serve_demo_model(settings)
 
 
@@ -105,6 +116,51 @@ def settings_page(_: Settings) -> int:
     rows = [f"| `{doc.variable}` | `{doc.default}` | {doc.meaning} |" for doc in document_settings()]
     print("\n".join(["| variable | default | meaning |", "| --- | --- | --- |", *rows]))  # noqa: T201
     return 0
+
+
+def connectors_page(_: Settings) -> int:
+    from weir.context_lake.connectors.documented import page  # noqa: PLC0415
+
+    print(page(), end="")  # noqa: T201
+    return 0
+
+
+def rotate_keys(settings: Settings) -> int:
+    from weir_shared.sealing import rotate_keys  # noqa: PLC0415
+
+    done = _with_database(settings, lambda database: rotate_keys(database, settings.keys_dir / "kek"))
+    print(f"{done.rewrapped} data keys are wrapped with the key {done.newest}")  # noqa: T201
+    return 0
+
+
+def drop_keys(settings: Settings) -> int:
+    from weir_shared.sealing import drop_keys  # noqa: PLC0415
+
+    dropped, needed = _with_database(
+        settings, lambda database: drop_keys(database, settings.keys_dir / "kek")
+    )
+    print(f"dropped: {', '.join(dropped) or 'none'}")  # noqa: T201
+    if needed:
+        print(f"still needed: {', '.join(needed)}; run weir rotate-keys first", file=sys.stderr)  # noqa: T201
+    return 1 if needed else 0
+
+
+def _with_database(settings: Settings, work: "Callable[[Database], Awaitable[T]]") -> T:
+    """Runs something on the database and closes it."""
+    from weir_shared.db.pool import open_database  # noqa: PLC0415
+
+    dsn = settings.database_url
+    if dsn is None:
+        raise SettingError("This command needs WEIR_DATABASE_URL")
+
+    async def run() -> T:
+        database = await open_database(dsn, size=2)
+        try:
+            return await work(database)
+        finally:
+            await database.close()
+
+    return asyncio.run(run())
 
 
 def _serve(
@@ -133,6 +189,9 @@ COMMANDS: dict[str, tuple[Command, str]] = {
     "demo-model": (demo_model, "serve the scripted demo model"),
     "migrate": (migrate, "bring the database to this version"),
     "settings": (settings_page, "print every setting as a table"),
+    "connectors": (connectors_page, "print every connector's parameters as a page"),
+    "rotate-keys": (rotate_keys, "wrap every tenant's data key with a new key-encryption key"),
+    "drop-keys": (drop_keys, "set aside the older key-encryption keys that nothing needs"),
 }
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ A room defines its own errors beside what fails, as subclasses of these; `web.er
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import msgspec
 from msgspec import Struct
 
 
@@ -15,6 +16,21 @@ class FieldError(Struct, frozen=True, kw_only=True):
     path: str
     message: str
     code: str = "invalid"
+
+
+def field_error_of(fault: msgspec.ValidationError) -> FieldError:
+    """Where and what of a msgspec refusal, e.g. a missing `query` becomes `query: query is required`."""
+    message, _, where = str(fault).partition(" - at `")
+    path = where.rstrip("`").removeprefix("$").removeprefix(".data").removeprefix("data").lstrip(".")
+    quoted = message.partition("`")[2].partition("`")[0]
+    within = f"{path}." if path else ""
+    if message.startswith("Object missing required field"):
+        return FieldError(path=within + quoted, message=f"{quoted} is required", code="required")
+    if message.startswith("Object contains unknown field"):
+        return FieldError(
+            path=within + quoted, message=f"{quoted} is not a known field", code="unknown_field"
+        )
+    return FieldError(path=path, message=message)
 
 
 class WeirError(Exception):

@@ -16,6 +16,7 @@ from weir_shared.db.pool import Database
 
 KEY_BYTES = 32
 SUFFIX = ".kek"
+REWRAP_BATCH = 500
 
 
 class SealError(Exception):
@@ -23,10 +24,11 @@ class SealError(Exception):
 
 
 class KeyEncryptionKeys(Struct, frozen=True):
-    """The loaded keys by id, and the id of the one that seals (the newest)."""
+    """The loaded keys by id, the id of the one that seals (the newest), and where they were read."""
 
     keys: dict[str, bytes]
     newest: str
+    directory: Path | None = None
 
 
 def load_or_create_keys(directory: Path) -> KeyEncryptionKeys:
@@ -34,6 +36,11 @@ def load_or_create_keys(directory: Path) -> KeyEncryptionKeys:
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not list(directory.glob(f"*{SUFFIX}")):
         _create_key(directory / f"0001{SUFFIX}")
+    return load_keys(directory)
+
+
+def load_keys(directory: Path) -> KeyEncryptionKeys:
+    """Raises SealError when a file does not hold a key."""
     keys: dict[str, bytes] = {}
     for path in sorted(directory.glob(f"*{SUFFIX}")):
         try:
@@ -45,7 +52,68 @@ def load_or_create_keys(directory: Path) -> KeyEncryptionKeys:
                 f"{path} does not hold a key of {KEY_BYTES} bytes as hex; restore it from its backup"
             )
         keys[path.stem] = key
-    return KeyEncryptionKeys(keys, max(keys))
+    return KeyEncryptionKeys(keys, max(keys), directory)
+
+
+class Rotation(Struct, frozen=True):
+    """What a rotation has done."""
+
+    newest: str
+    rewrapped: int
+
+
+async def rotate_keys(database: Database, directory: Path) -> Rotation:
+    """Makes a new key-encryption key and wraps every tenant's data key with it; the secrets stay as they are.
+
+    The older keys stay in their directory: `drop_keys` takes away those that nothing needs any more. A rotation
+    that was interrupted is finished by the next one. Raises SealError.
+    """
+    before = load_or_create_keys(directory)
+    _create_key(directory / f"{_next_id(before.newest)}{SUFFIX}")
+    rewrapped = 0
+    # Read anew for every batch: another rotation may have gone further meanwhile.
+    while batch := await _rewrap_some_any(database, load_keys(directory)):
+        rewrapped += batch
+    return Rotation(load_keys(directory).newest, rewrapped)
+
+
+async def drop_keys(database: Database, directory: Path) -> tuple[list[str], list[str]]:
+    """Sets aside every older key that no data key refers to, as `<id>.kek.dropped`; the ids that went, and
+    the ids that are still needed and stay."""
+    keys = load_keys(directory)
+    async with database.any_tenant() as connection:
+        rows = await connection.fetch("select distinct kek_id from tenant_keys")
+    needed = {row["kek_id"] for row in rows}
+    older = [key for key in keys.keys if key != keys.newest]
+    dropped = [key for key in older if key not in needed]
+    for key in dropped:
+        path = directory / f"{key}{SUFFIX}"
+        path.rename(path.with_name(f"{path.name}.dropped"))
+    return dropped, [key for key in older if key in needed]
+
+
+async def _rewrap_some_any(database: Database, keys: KeyEncryptionKeys) -> int:
+    """One batch of data keys that an older key wraps; each changes only if nobody else has changed it."""
+    async with database.any_tenant() as connection:
+        rows = await connection.fetch(
+            "select tenant_id, kek_id, wrapped from tenant_keys where kek_id <> $1 limit $2 for update",
+            keys.newest,
+            REWRAP_BATCH,
+        )
+        fresh = [
+            (row["tenant_id"], keys.newest, _wrap(keys, row["tenant_id"], _unwrap(keys, **dict(row))))
+            for row in rows
+        ]
+        await connection.executemany(
+            "update tenant_keys set kek_id = $2, wrapped = $3 where tenant_id = $1", fresh
+        )
+    return len(rows)
+
+
+def _next_id(newest: str) -> str:
+    """An id that sorts after the newest one."""
+    following = str(int(newest) + 1).zfill(len(newest)) if newest.isascii() and newest.isdigit() else ""
+    return following if following > newest else f"{newest}-2"
 
 
 class Vault:
@@ -86,27 +154,33 @@ class Vault:
                 """,
                 tenant_id,
                 self._keys.newest,
-                self._wrap(tenant_id, fresh),
+                _wrap(self._keys, tenant_id, fresh),
             )
             row = await connection.fetchrow(
                 "select kek_id, wrapped from tenant_keys where tenant_id = $1", tenant_id
             )
         assert row is not None
-        return self._unwrap(tenant_id, row["kek_id"], row["wrapped"])
+        return _unwrap(self._keys_for(row["kek_id"]), tenant_id, row["kek_id"], row["wrapped"])
 
-    def _wrap(self, tenant_id: str, data_key: bytes) -> bytes:
-        return bytes(Aead(self._keys.keys[self._keys.newest]).encrypt(data_key, tenant_id.encode()))
+    def _keys_for(self, kek_id: str) -> KeyEncryptionKeys:
+        """The loaded keys; read again when a rotation has made one since."""
+        if kek_id not in self._keys.keys and self._keys.directory is not None:
+            self._keys = load_keys(self._keys.directory)
+        return self._keys
 
-    def _unwrap(self, tenant_id: str, kek_id: str, wrapped: bytes) -> bytes:
-        key = self._keys.keys.get(kek_id)
-        if key is None:
-            raise SealError(f"the key-encryption key {kek_id} is not loaded; restore {kek_id}{SUFFIX}")
-        try:
-            return Aead(key).decrypt(wrapped, tenant_id.encode())
-        except CryptoError:
-            raise SealError(
-                f"the key-encryption key {kek_id} is not the one that sealed this data key"
-            ) from None
+
+def _wrap(keys: KeyEncryptionKeys, tenant_id: str, data_key: bytes) -> bytes:
+    return bytes(Aead(keys.keys[keys.newest]).encrypt(data_key, tenant_id.encode()))
+
+
+def _unwrap(keys: KeyEncryptionKeys, tenant_id: str, kek_id: str, wrapped: bytes) -> bytes:
+    key = keys.keys.get(kek_id)
+    if key is None:
+        raise SealError(f"the key-encryption key {kek_id} is not loaded; restore {kek_id}{SUFFIX}")
+    try:
+        return Aead(key).decrypt(wrapped, tenant_id.encode())
+    except CryptoError:
+        raise SealError(f"the key-encryption key {kek_id} is not the one that sealed this data key") from None
 
 
 def _associated_data(tenant_id: str, identity: str) -> bytes:

@@ -75,16 +75,16 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Idle time after which a runtime hibernates."""
 
     vm_provider: Literal["process", "kubernetes"] = "process"
-    """Where runtimes live: a process on this machine, or a pod."""
+    """Where runtimes live: a process on this machine. `kubernetes` (a pod) is refused until this version has it."""
 
     vm_memory_mib: int = 2048
     """Memory of one runtime in MiB; above it the runtime is killed and the next query brings it back."""
 
     confirm_timeout_seconds: int = 300
-    """How long a confirmation waits for its answer before it counts as a refusal."""
+    """How long a confirmation waits for its answer before it counts as a refusal (no effect yet: no gates)."""
 
     refresh_debounce_seconds: float = 2.0
-    """Quiet time after an S3 event before the dataset is refreshed."""
+    """Quiet time after an S3 event before the dataset is refreshed (no effect yet: no notifications)."""
 
     lake_url: str = "http://127.0.0.1:8444"
     """Where the context-lake service listens and is found."""
@@ -183,6 +183,10 @@ def _check(settings: Settings) -> None:
     token = settings.bootstrap_admin_token
     if token is not None and not re.fullmatch(r"bb_[0-9a-f]{64}", token):
         raise SettingError("WEIR_BOOTSTRAP_ADMIN_TOKEN must be bb_ followed by 64 lower-case hex digits")
+    if settings.vm_provider == "kubernetes":
+        raise SettingError(
+            "WEIR_VM_PROVIDER=kubernetes is not available in this version; leave it at process"
+        )
     if settings.auth_mode == "external" and settings.jwt_public_key_path is None:
         raise SettingError("WEIR_AUTH_MODE=external needs WEIR_JWT_PUBLIC_KEY_PATH")
 

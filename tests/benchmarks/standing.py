@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,23 +73,37 @@ class Standing:
     def processes(self) -> dict[str, int]:
         """Resident bytes of the platform's processes, by what they are; several of a kind are added."""
         found: dict[str, int] = {}
+        for kind, entry in self._running():
+            with suppress(OSError):
+                statm = (entry / "statm").read_text().split()
+                # Shared pages count once per process: what matters here is how much they grow.
+                resident = (int(statm[1]) - int(statm[2])) * os.sysconf("SC_PAGE_SIZE")
+                found[kind] = found.get(kind, 0) + resident
+        return found
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """Processor time that the platform's processes have spent, by what they are."""
+        found: dict[str, float] = {}
+        for kind, entry in self._running():
+            with suppress(OSError):
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+                found[kind] = found.get(kind, 0) + seconds
+        return found
+
+    def _running(self) -> Iterator[tuple[str, Path]]:
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue
             try:
                 line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
                 told = (entry / "environ").read_bytes()
-                statm = (entry / "statm").read_text().split()
             except OSError:
                 continue
             if str(self.platform.data_dir).encode() not in told + line.encode():
                 continue
-            kind = next((name for name in SERVICES if name in line), "")
-            if kind:
-                # Shared pages count once per process: what matters here is how much they grow.
-                resident = (int(statm[1]) - int(statm[2])) * os.sysconf("SC_PAGE_SIZE")
-                found[kind] = found.get(kind, 0) + resident
-        return found
+            if kind := next((name for name in SERVICES if name in line), ""):
+                yield kind, entry
 
     def metric(self, name: str) -> float:
         """The sum of a metric's samples over services and labels."""

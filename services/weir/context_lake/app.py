@@ -6,10 +6,11 @@ from typing import Any
 
 from litestar import Litestar
 
-from weir.context_lake.datasets import Catalogue
+from weir.context_lake.changing import Catalogue
 from weir.context_lake.deployment import Deployment
-from weir.context_lake.routes import datasets, lifecycle, sql, status, views
+from weir.context_lake.routes import config, datasets, lifecycle, sql, status, versions, views
 from weir.context_lake.runtimes import Runtimes
+from weir.context_lake.sight import Sight
 from weir.context_lake.sql import SqlDesk
 from weir.context_lake.status import StatusDesk
 from weir.context_lake.surroundings import surroundings_of
@@ -40,7 +41,15 @@ def create_app(settings: Settings) -> Litestar:
     return create_service(
         service="context-lake",
         title="Weir context lake",
-        routes=[datasets.routes, views.routes, sql.routes, status.routes, lifecycle.routes],
+        routes=[
+            datasets.routes,
+            views.routes,
+            config.routes,
+            versions.routes,
+            sql.routes,
+            status.routes,
+            lifecycle.routes,
+        ],
         render_error=render_lake_error,
         lifespan=[_opened(settings)],
         inspector=TicketInspector(tickets.public, "context-lake"),
@@ -71,6 +80,7 @@ def _opened(settings: Settings) -> Any:
                     vms,
                     most_seconds=settings.sql_timeout_seconds,
                     activity_seconds=min(ACTIVITY_SECONDS, settings.vm_idle_seconds / 4),
+                    visible=Sight(database).tables_of,
                 ),
                 status_desk=StatusDesk(database, vms, runtimes),
             )

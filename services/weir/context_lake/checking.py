@@ -7,7 +7,7 @@ from weir.context_lake import names
 from weir.context_lake.connectors import CONNECTORS
 from weir.context_lake.connectors.declared import Findings, Place, check_params, reference_in, with_own_names
 from weir.context_lake.connectors.source import Connector, SourceText, read_from
-from weir.context_lake.document import Authorship, Dataset, WantedDataset
+from weir.context_lake.document import VISIBILITIES, Authorship, Dataset, Visibility, WantedDataset
 from weir.context_lake.surroundings import Surroundings
 
 MAX_FROM = 2048
@@ -33,7 +33,7 @@ class DatasetCheck:
         """The dataset as it is kept, or None when something is wrong with it."""
         faults = len(self._found.errors)
         text, connector = self._source()
-        name = self._name()
+        name = check_name(self._wanted.name, self._at, self._found)
         params = self._params()
         if text is not None and connector is not None:
             params = with_own_names(connector.params, params, self._at, self._found)
@@ -41,7 +41,8 @@ class DatasetCheck:
             connector.check(text, params, self._at, self._around, self._found)
             params = self._sealed(name, connector, params)
         self._notifications(connector)
-        description = self._description()
+        description = check_description(self._wanted.description, self._at, self._found)
+        visibility = check_visibility(self._wanted.visibility, self._at, self._found)
         if len(self._found.errors) > faults:
             return None
         return Dataset(
@@ -50,6 +51,7 @@ class DatasetCheck:
             params=params,
             notifications=self._wanted.notifications is True,
             description=description,
+            visibility=visibility,
             created_at=before.created_at if before else by.moment,
             updated_at=by.moment,
             created_by=before.created_by if before else by.author,
@@ -70,16 +72,6 @@ class DatasetCheck:
                 at, f"from must begin with a known connector: {', '.join(CONNECTORS)}", "unknown_connector"
             )
         return text, connector
-
-    def _name(self) -> str:
-        value = self._wanted.name
-        if not isinstance(value, str) or not value:
-            self._found.refuse(self._at.field("name"), "name is required", "required")
-            return ""
-        name = names.normalised(value)
-        if fault := names.fault_of(name):
-            self._found.refuse(self._at.field("name"), fault, "invalid_name")
-        return name
 
     def _params(self) -> dict[str, str]:
         """The parameters as texts, in the order sent."""
@@ -143,11 +135,31 @@ class DatasetCheck:
             message = "notifications are not available in this version"
             self._found.refuse(self._at.field("notifications"), message, "not_available")
 
-    def _description(self) -> str | None:
-        value = self._wanted.description
-        if not isinstance(value, str) or not value:
-            return None
-        if len(value.encode()) > MAX_DESCRIPTION or "\0" in value:
-            message = f"description must be at most {MAX_DESCRIPTION} bytes, none of them NUL"
-            self._found.refuse(self._at.field("description"), message)
-        return value
+
+def check_name(value: object, at: Place, found: Findings) -> str:
+    """The name as it is kept, or '' when there is none."""
+    if not isinstance(value, str) or not value:
+        found.refuse(at.field("name"), "name is required", "required")
+        return ""
+    name = names.normalised(value)
+    if fault := names.fault_of(name):
+        found.refuse(at.field("name"), fault, "invalid_name")
+    return name
+
+
+def check_description(value: object, at: Place, found: Findings) -> str | None:
+    if not isinstance(value, str) or not value:
+        return None
+    if len(value.encode()) > MAX_DESCRIPTION or "\0" in value:
+        message = f"description must be at most {MAX_DESCRIPTION} bytes, none of them NUL"
+        found.refuse(at.field("description"), message)
+    return value
+
+
+def check_visibility(value: object, at: Place, found: Findings) -> Visibility:
+    for visibility in VISIBILITIES:
+        if value == visibility:
+            return visibility
+    if isinstance(value, str):
+        found.refuse(at.field("visibility"), f"visibility must be one of {', '.join(VISIBILITIES)}")
+    return "shared"

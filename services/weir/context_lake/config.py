@@ -4,84 +4,309 @@ A request is a list of operations on an `Edit`; only the state after the last of
 fault of the request is told at once.
 """
 
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any, Generic, TypeVar
+
+import msgspec
 from msgspec import UNSET
 
-from weir.context_lake import names
+from weir.context_lake import lineage, names
 from weir.context_lake.checking import DatasetCheck
-from weir.context_lake.connectors.declared import Findings, Place
-from weir.context_lake.document import Authorship, Dataset, Document, Revision, WantedDataset
+from weir.context_lake.checking_views import check_view
+from weir.context_lake.connectors.declared import Findings, Place, reference_in
+from weir.context_lake.document import (
+    Authorship,
+    Changes,
+    Dataset,
+    Document,
+    Names,
+    Revision,
+    View,
+    WantedDataset,
+    WantedView,
+)
 from weir.context_lake.surroundings import Surroundings
-from weir_shared.errors import ValidationFailed
+from weir_shared.errors import FieldError, ValidationFailed, field_error_of
+
+Kept = TypeVar("Kept", Dataset, View)
+Wanted = TypeVar("Wanted", WantedDataset, WantedView)
+
+
+class Shelf(Generic[Kept, Wanted]):
+    """The datasets or the views of a lake that is being changed, by the keys of their names."""
+
+    def __init__(self, kind: str, wanted_type: type[Wanted], kept: Iterable[Kept]) -> None:
+        self.kind = kind
+        self.wanted_type = wanted_type
+        self.before: dict[str, Kept] = {names.key_of(item.name): item for item in kept}
+        self.kept = dict(self.before)
+        self.changed: dict[str, tuple[Wanted, Place]] = {}
+        self.removed: dict[str, Place] = {}
+        self.updated: dict[str, Place] = {}
+
+    def holds(self, key: str) -> bool:
+        return key in self.kept or key in self.changed
+
+    def origin(self, key: str) -> Kept | None:
+        """What an item was before this request, unless the request removed that."""
+        return None if key in self.removed else self.before.get(key)
+
+    def wanted(self, key: str) -> dict[str, Any]:
+        """The item as a request would have it, before an update."""
+        if key in self.changed:
+            return msgspec.to_builtins(self.changed[key][0])
+        known: dict[str, Any] = msgspec.to_builtins(self.kept[key])
+        return {name: value for name, value in known.items() if name in _UPDATABLE[self.kind]}
+
+    def changes(self) -> Names:
+        def shown(keys: Iterable[str], items: dict[str, Kept]) -> list[str]:
+            return sorted((items[key].name for key in keys), key=str.lower)
+
+        return Names(
+            added=shown(self.kept.keys() - self.before.keys(), self.kept),
+            removed=shown(self.before.keys() - self.kept.keys(), self.before),
+            updated=shown(self.changed.keys() & self.before.keys(), self.kept),
+        )
+
+
+_UPDATABLE = {
+    "dataset": ("from", "name", "params", "notifications", "description", "visibility"),
+    "view": ("name", "sql", "description", "visibility"),
+}
 
 
 class Edit:
     """The next version of a document while it is being made."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, by: Authorship) -> None:
         self._before = document
-        self._datasets = {names.key_of(dataset.name): dataset for dataset in document.datasets}
-        self._views = {names.key_of(view.name): view for view in document.views}
-        self._changed: dict[str, tuple[WantedDataset, Place]] = {}
+        self._by = by
         self._found = Findings([], [])
+        self.datasets = Shelf[Dataset, WantedDataset]("dataset", WantedDataset, document.datasets)
+        self.views = Shelf[View, WantedView]("view", WantedView, document.views)
+
+    @property
+    def is_empty(self) -> bool:
+        shelves = (self.datasets, self.views)
+        return not self._found.errors and not any(shelf.changed or shelf.removed for shelf in shelves)
+
+    @property
+    def parses(self) -> bool:
+        """Whether finishing takes more than a moment."""
+        return bool(self.views.changed)
+
+    def refuse(self, path: str, message: str, code: str = "invalid") -> None:
+        """Notes a fault that was found outside."""
+        self._found.refuse(path, message, code)
 
     def add_dataset(self, wanted: WantedDataset, at: Place) -> None:
-        name = wanted.name if isinstance(wanted.name, str) else ""
-        key = names.key_of(name)
-        if key in self._datasets or key in self._changed or key in self._views:
-            self._found.refuse(at.field("name"), f"name {name} is in use", "conflict")
-        else:
-            self._changed[key] = (wanted, at)
+        self._add(self.datasets, wanted, at)
+
+    def add_view(self, wanted: WantedView, at: Place) -> None:
+        self._add(self.views, wanted, at)
 
     def replace_dataset(self, name: str, wanted: WantedDataset, at: Place) -> None:
         """Every field is replaced; what is not sent has its default again."""
-        key = names.key_of(name)
-        if wanted.name is UNSET:
-            wanted = _renamed(wanted, self._datasets[key].name if key in self._datasets else name)
-        elif names.key_of(str(wanted.name)) != key:
-            self._found.refuse(at.field("name"), f"name must be {name}, as in the path", "name_mismatch")
-        if key not in self._datasets and key not in self._changed:
-            self._found.refuse(at.field("name"), f"there is no dataset {name}", "not_found")
-        else:
-            self._changed[key] = (wanted, at)
+        self._replace(self.datasets, name, wanted, at)
+
+    def replace_view(self, name: str, wanted: WantedView, at: Place) -> None:
+        self._replace(self.views, name, wanted, at)
+
+    def update_dataset(self, name: str, fields: dict[str, Any], at: Place) -> None:
+        """The fields that are sent are replaced, each as a whole; null is its default."""
+        self._update(self.datasets, name, fields, at)
+
+    def update_view(self, name: str, fields: dict[str, Any], at: Place) -> None:
+        self._update(self.views, name, fields, at)
 
     def remove_dataset(self, name: str, at: Place) -> None:
-        key = names.key_of(name)
-        if self._datasets.pop(key, None) is None:
-            self._found.refuse(at.prefix or "name", f"there is no dataset {name}", "not_found")
+        self._remove(self.datasets, name, at)
 
-    def finish(self, around: Surroundings, by: Authorship) -> Revision:
+    def remove_view(self, name: str, at: Place) -> None:
+        self._remove(self.views, name, at)
+
+    def finish(self, around: Surroundings) -> Revision:
         """The revision, checked as a whole. Raises ValidationFailed with every fault."""
-        literals: dict[str, str] = {}
-        for key, (wanted, at) in self._changed.items():
-            checked = DatasetCheck(wanted, at, around, self._found, self._before.references())
-            dataset = checked.dataset(self._before.find_dataset(key), by)
-            if dataset is not None:
-                self._datasets[key] = dataset
-                literals |= checked.literals
-        if len(self._datasets) > around.max_datasets:
-            self._found.refuse("", f"a lake holds at most {around.max_datasets} datasets", "limit_exceeded")
+        literals = self._check_datasets(around)
+        self._check_views()
+        self._check_lineage()
+        for shelf, most in ((self.datasets, around.max_datasets), (self.views, around.max_views)):
+            if len(shelf.kept) > most:
+                self._found.refuse("", f"a lake holds at most {most} {shelf.kind}s", "limit_exceeded")
         if self._found.errors:
             raise ValidationFailed(self._found.errors)
         document = Document(
-            datasets=sorted(self._datasets.values(), key=_by_name), views=list(self._views.values())
+            datasets=sorted(self.datasets.kept.values(), key=_by_name),
+            views=sorted(self.views.kept.values(), key=_by_name),
         )
         return Revision(
             document=document,
             literals=literals,
             dropped=self._before.references() - document.references(),
             warnings=self._found.warnings,
+            changes=Changes(self.datasets.changes(), self.views.changes()),
         )
 
+    def _add(self, shelf: Shelf[Kept, Wanted], wanted: Wanted, at: Place) -> None:
+        name = wanted.name if isinstance(wanted.name, str) else ""
+        # One without a name is kept apart, to be told of by its check.
+        key = names.key_of(name) or f"[{len(shelf.changed)}]"
+        if key in shelf.changed:
+            self._found.refuse(at.field("name"), f"{name} is added twice", "duplicate")
+        elif self.datasets.holds(key) or self.views.holds(key):
+            self._found.refuse(at.field("name"), f"name {name} is in use", "conflict")
+        else:
+            shelf.changed[key] = (wanted, at)
 
-def _renamed(wanted: WantedDataset, name: str) -> WantedDataset:
-    return WantedDataset(
-        from_=wanted.from_,
-        name=name,
-        params=wanted.params,
-        notifications=wanted.notifications,
-        description=wanted.description,
-    )
+    def _replace(self, shelf: Shelf[Kept, Wanted], name: str, wanted: Wanted, at: Place) -> None:
+        key = names.key_of(name)
+        if not shelf.holds(key):
+            self._found.refuse(at.field("name"), f"there is no {shelf.kind} {name}", "not_found")
+            return
+        if wanted.name is UNSET:
+            wanted = msgspec.structs.replace(wanted, name=_name_on(shelf, key))
+        elif names.key_of(str(wanted.name)) != key:
+            self._found.refuse(at.field("name"), f"name must be {name}, as in the path", "name_mismatch")
+        shelf.changed[key] = (wanted, at)
+        shelf.updated[key] = at
+
+    def _update(self, shelf: Shelf[Kept, Wanted], name: str, fields: dict[str, Any], at: Place) -> None:
+        key = names.key_of(name)
+        known = shelf.kept.get(key)
+        if key in shelf.updated:
+            self._found.refuse(at.prefix, f"{name} is updated twice", "duplicate")
+        elif not shelf.holds(key) or (known is not None and not self._by.sees(known)):
+            self._found.refuse(at.prefix, f"there is no {shelf.kind} {name}", "not_found")
+        elif isinstance(new := fields.get("name"), str) and names.key_of(new) != key:
+            message = f"name must be {name}: a {shelf.kind} cannot be renamed here"
+            self._found.refuse(at.field("name"), message, "rename_not_supported")
+        else:
+            self._lay_over(shelf, key, fields, at)
+
+    def _lay_over(self, shelf: Shelf[Kept, Wanted], key: str, fields: dict[str, Any], at: Place) -> None:
+        merged = {"name": _name_on(shelf, key)} | shelf.wanted(key) | fields
+        whole = {field: value for field, value in merged.items() if value is not None}
+        try:
+            wanted = msgspec.convert(whole, shelf.wanted_type)
+        except msgspec.ValidationError as fault:
+            self._found.errors.append(placed(fault, at))
+            return
+        below = shelf.changed[key][1] if key in shelf.changed else at
+        shelf.changed[key] = (wanted, Place(below.prefix, over=at, fields=frozenset(fields)))
+        shelf.updated[key] = at
+
+    def _remove(self, shelf: Shelf[Kept, Wanted], name: str, at: Place) -> None:
+        key = names.key_of(name)
+        known = shelf.kept.get(key)
+        if key in shelf.removed:
+            self._found.refuse(at.prefix, f"{name} is removed twice", "duplicate")
+        elif known is None or not self._by.sees(known):
+            self._found.refuse(at.prefix or "name", f"there is no {shelf.kind} {name}", "not_found")
+        else:
+            del shelf.kept[key]
+            shelf.removed[key] = at
+
+    def _check_datasets(self, around: Surroundings) -> dict[str, str]:
+        """Keeps what may be kept; the literals that are to be sealed, by their references."""
+        literals: dict[str, str] = {}
+        known = self._before.references()
+        for key, (wanted, at) in self.datasets.changed.items():
+            origin = self.datasets.origin(key)
+            checked = DatasetCheck(wanted, at, around, self._found, known)
+            dataset = checked.dataset(origin, self._by)
+            if dataset is None:
+                self.datasets.kept.pop(key, None)
+            else:
+                self.datasets.kept[key] = dataset
+                literals |= checked.literals
+                self._warn_of_lost_credentials(origin, dataset, at)
+        return literals
+
+    def _check_views(self) -> None:
+        for key, (wanted, at) in self.views.changed.items():
+            view = check_view(wanted, at, self.views.origin(key), self._by, self._found)
+            if view is None:
+                self.views.kept.pop(key, None)
+            else:
+                self.views.kept[key] = view
+
+    def _warn_of_lost_credentials(self, origin: Dataset | None, dataset: Dataset, at: Place) -> None:
+        before = origin.params if origin else {}
+        lost = [name for name, value in before.items() if reference_in(value) and name not in dataset.params]
+        if lost:
+            were = "parameters {} were" if len(lost) > 1 else "parameter {} was"
+            message = f"credential {were.format(', '.join(lost))} removed"
+            self._found.warn(at.field("params"), message, "credentials_removed")
+
+    def _check_lineage(self) -> None:
+        """Every view reads what there is, in no circle, and not too deep."""
+        reads = lineage.lineage_of(self.views.kept.values())
+        for key, view in self.views.kept.items():
+            for read in view.reads:
+                self._check_read(key, view, read)
+        self._check_circles(reads)
+        if not self._found.errors:
+            self._check_depth(reads)
+
+    def _check_read(self, key: str, view: View, read: str) -> None:
+        relation = self.datasets.kept.get(read) or self.views.kept.get(read)
+        is_changed = key in self.views.changed
+        if is_changed and relation is not None and not self._by.sees(relation):
+            relation = None  # what its author cannot read, a view must not show
+        elif self.datasets.holds(read) or self.views.holds(read):
+            return
+        if is_changed:
+            path = self.views.changed[key][1].field("sql")
+            self._found.refuse(path, self._unknown(view, read), "unknown_table")
+            return
+        for shelf, code in ((self.datasets, "dataset_in_use"), (self.views, "view_in_use")):
+            if read in shelf.removed:
+                users = f"view {view.name}" if self._by.sees(view) else "a view that you cannot see"
+                message = f"{shelf.before[read].name} is used by {users}"
+                self._found.refuse(shelf.removed[read].prefix, message, code)
+
+    def _unknown(self, view: View, read: str) -> str:
+        there = (*self.datasets.kept.values(), *self.views.kept.values())
+        seen = {names.key_of(item.name): item.name for item in there if self._by.sees(item)}
+        seen.pop(names.key_of(view.name), None)
+        close = difflib.get_close_matches(read, list(seen), n=1)
+        hint = f"; did you mean '{seen[close[0]]}'?" if close else ""
+        return f"view '{view.name}' refers to '{read}', which is neither a dataset nor a view{hint}"
+
+    def _check_circles(self, reads: lineage.Lineage) -> None:
+        told: set[str] = set()
+        for key, (_, at) in self.views.changed.items():
+            circle = lineage.circle_through(key, reads)
+            if circle and not told & set(circle):
+                told |= set(circle)
+                way = " → ".join(self.views.kept[step].name for step in circle)
+                self._found.refuse(
+                    at.field("sql"), f"views must not read each other in a circle: {way}", "circular_view"
+                )
+
+    def _check_depth(self, reads: lineage.Lineage) -> None:
+        chain = lineage.deepest_chain(reads)
+        if len(chain) <= lineage.MAX_DEPTH:
+            return
+        cause: Sequence[str] = [key for key in chain if key in self.views.changed]
+        at = self.views.changed[cause[0]][1] if cause else Place()
+        message = f"views are at most {lineage.MAX_DEPTH} deep; this makes {len(chain)}"
+        self._found.refuse(at.field("sql"), message, "view_too_deep")
 
 
-def _by_name(dataset: Dataset) -> tuple[str, str]:
-    return names.key_of(dataset.name), dataset.name
+def placed(fault: msgspec.ValidationError, at: Place) -> FieldError:
+    """A fault of one item's shape, with the item's place in the request before its path."""
+    error = field_error_of(fault)
+    path = at.field(error.path) if error.path else at.prefix
+    return FieldError(path=path, message=error.message, code=error.code)
+
+
+def _name_on(shelf: Shelf[Kept, Wanted], key: str) -> str:
+    if key in shelf.changed:
+        return str(shelf.changed[key][0].name)
+    return shelf.kept[key].name
+
+
+def _by_name(item: Dataset | View) -> tuple[str, str]:
+    return names.key_of(item.name), item.name

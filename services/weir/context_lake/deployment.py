@@ -4,7 +4,7 @@ from typing import Any
 
 import structlog
 
-from weir.context_lake import measures, secrets
+from weir.context_lake import lineage, measures, secrets
 from weir.context_lake.connectors import CONNECTORS
 from weir.context_lake.document import Dataset
 from weir.context_lake.runtimes import RuntimeClient, RuntimeGone, RuntimeRefused, Runtimes
@@ -82,7 +82,7 @@ def compile_lake(
         "version": lake.version,
         "force": force,
         "datasets": [_compile_dataset(dataset, opened, around) for dataset in lake.document.datasets],
-        "views": [{"name": view.name, "sql": view.sql} for view in lake.document.views],
+        "views": [{"name": view.name, "sql": view.sql} for view in lineage.in_order(lake.document.views)],
     }
 
 

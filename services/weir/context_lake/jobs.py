@@ -7,6 +7,7 @@ from typing import Any
 from weir.context_lake.deployment import Deployment
 from weir.context_lake.runtimes import Runtimes
 from weir.context_lake.surroundings import surroundings_of
+from weir.context_lake.tables import lake_answers
 from weir.context_lake.vms import keeping, rounds
 from weir.context_lake.vms.keeping import Keeper
 from weir.context_lake.vms.providers.process import ProcessHost
@@ -67,6 +68,12 @@ async def count_states_any(ctx: dict[str, Any]) -> None:
     await rounds.count_states_any(ctx[PART])
 
 
+async def forget_answers_any(ctx: dict[str, Any]) -> None:
+    keeper: Keeper = ctx[PART]
+    async with keeper.database.any_tenant() as connection:
+        await lake_answers.forget_old_any(connection)
+
+
 JOBS = (
     Job(name="vm.start", run=start_vm, seconds=keeping.BOOT_LEASE_SECONDS),
     Job(name="vm.stop", run=stop_vm, seconds=keeping.STOP_LEASE_SECONDS),
@@ -78,4 +85,5 @@ SWEEPS = (
     Sweep(run=bury_dead_any, every_seconds=5),
     Sweep(run=watch_exits, every_seconds=1),
     Sweep(run=count_states_any, every_seconds=10),
+    Sweep(run=forget_answers_any, every_seconds=600),
 )

@@ -22,8 +22,14 @@ _FAMILY: dict[int, type[WeirError]] = {
     503: Unavailable,
     504: DeadlineExceeded,
 }
-# Faults of the statement itself; a client shows them at the query.
-_OF_THE_QUERY = frozenset({"sql_error", "statement_not_allowed", "resource_exhausted", "engine_error"})
+# Faults of a part of the request; a client shows them there.
+_PATHS = {
+    "sql_error": "query",
+    "statement_not_allowed": "query",
+    "resource_exhausted": "query",
+    "engine_error": "query",
+    "parameters_mismatch": "parameters",
+}
 _DETAILS = ("position", "dataset", "phase")
 
 
@@ -43,6 +49,6 @@ def error_of(refusal: RuntimeRefused) -> WeirError:
         # The engine tripped over this statement; asking again changes nothing, another statement does.
         status, code = 400, "engine_error"
     message = str(refusal) or "The query failed"
-    errors = [FieldError(path="query", message=message, code=code)] if code in _OF_THE_QUERY else []
+    errors = [FieldError(path=_PATHS[code], message=message, code=code)] if code in _PATHS else []
     details: dict[str, Any] = {name: refusal.body[name] for name in _DETAILS if name in refusal.body}
     return _FAMILY[status](message, code=code, errors=errors, details=details)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AsyncExitStack
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from weir.context_lake import measures
 from weir.context_lake.admission import Admission
+from weir.context_lake.formats import UNCAPPED, Format
 from weir.context_lake.refusals import RuntimeLost, error_of
 from weir.context_lake.runtimes import RuntimeGone, RuntimeRefused
 from weir.context_lake.vms.waking import Vms
@@ -21,10 +22,14 @@ from weir_shared.errors import DeadlineExceeded, FieldError, ValidationFailed, W
 
 DEFAULT_ROWS = 10_000
 MAX_ROWS = 1_000_000
+# A table of text is laid out as a whole.
+MAX_TEXT_ROWS = 10_000
 MAX_SECONDS = 180
 # A boot that goes on while its query is given up.
 RETRY_AFTER_SECONDS = 15
 
+# The names that a caller may use in a statement, in any letter case; None: every name of the lake.
+VisibleTables = Callable[[Principal], Awaitable[Collection[str] | None]]
 Phase = Literal["queued", "provisioning", "executing"]
 
 log = structlog.get_logger(__name__)
@@ -36,7 +41,7 @@ class WantedQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     query: str | UnsetType = UNSET
     sql: str | UnsetType = UNSET
     parameters: list[Any] | dict[str, Any] | None = None
-    maxRows: int = DEFAULT_ROWS
+    maxRows: int | UnsetType = UNSET
     timeoutSeconds: float = MAX_SECONDS
 
 
@@ -45,8 +50,13 @@ class Query(Struct, frozen=True, kw_only=True):
 
     text: str
     parameters: list[Any] | dict[str, Any] | None = None
-    max_rows: int = DEFAULT_ROWS
+    max_rows: int | None = DEFAULT_ROWS
+    """None: every row."""
     seconds: float = MAX_SECONDS
+    format: Format = "json"
+    uses_cache: bool = True
+    """False: the answer is made anew."""
+    trace_id: str = ""
 
 
 class QueryTimedOut(DeadlineExceeded):
@@ -64,7 +74,14 @@ class AnswerBroken(Exception):
     """The answer broke off after its first byte; only a broken connection tells the caller so."""
 
 
-def check_query(wanted: WantedQuery, *, most_seconds: float) -> Query:
+def check_query(
+    wanted: WantedQuery,
+    *,
+    most_seconds: float,
+    form: Format = "json",
+    uses_cache: bool = True,
+    trace_id: str = "",
+) -> Query:
     """Raises ValidationFailed with every fault."""
     errors: list[FieldError] = []
     text = wanted.query if wanted.query is not UNSET else wanted.sql
@@ -74,8 +91,7 @@ def check_query(wanted: WantedQuery, *, most_seconds: float) -> Query:
         errors.append(FieldError(path="query", message="query is required", code="required"))
     elif not text.strip():
         errors.append(FieldError(path="query", message="query must not be empty", code="required"))
-    if not 1 <= wanted.maxRows <= MAX_ROWS:
-        errors.append(FieldError(path="maxRows", message=f"maxRows must be between 1 and {MAX_ROWS}"))
+    errors += _faults_of_max_rows(wanted.maxRows, form)
     if not 1 <= wanted.timeoutSeconds <= MAX_SECONDS:
         message = f"timeoutSeconds must be between 1 and {MAX_SECONDS}"
         errors.append(FieldError(path="timeoutSeconds", message=message))
@@ -84,16 +100,45 @@ def check_query(wanted: WantedQuery, *, most_seconds: float) -> Query:
     return Query(
         text=str(text),
         parameters=wanted.parameters,
-        max_rows=wanted.maxRows,
+        max_rows=_rows_of(wanted.maxRows, form),
         seconds=min(wanted.timeoutSeconds, most_seconds),
+        format=form,
+        uses_cache=uses_cache,
+        trace_id=trace_id,
     )
+
+
+def _faults_of_max_rows(wanted: int | UnsetType, form: Format) -> list[FieldError]:
+    if wanted is UNSET:
+        return []
+    most = None if form in UNCAPPED else MAX_TEXT_ROWS if form == "text" else MAX_ROWS
+    if most is None:
+        is_right, told = 1 <= wanted < 2**63, "maxRows must be at least 1"
+    else:
+        is_right, told = 1 <= wanted <= most, f"maxRows must be between 1 and {most}"
+    return [] if is_right else [FieldError(path="maxRows", message=told)]
+
+
+def _rows_of(wanted: int | UnsetType, form: Format) -> int | None:
+    if wanted is not UNSET:
+        return wanted
+    return None if form in UNCAPPED else DEFAULT_ROWS
 
 
 class SqlDesk:
     """Runs the queries of this process."""
 
-    def __init__(self, vms: Vms, *, most_seconds: float, activity_seconds: float) -> None:
+    def __init__(
+        self,
+        vms: Vms,
+        *,
+        most_seconds: float,
+        activity_seconds: float,
+        visible: VisibleTables,
+    ) -> None:
+        """`visible` tells which tables a caller may name."""
         self.most_seconds = most_seconds
+        self._visible = visible
         self._vms = vms
         self._admission = Admission()
         self._activity_seconds = activity_seconds
@@ -104,10 +149,11 @@ class SqlDesk:
 
         Raises VmFailed, TooManyQueries, QueryTimedOut, or what the runtime says of the statement.
         """
-        run = _Run(principal.tenant_id, query)
+        run = _Run(principal, query)
         try:
             async with asyncio.timeout_at(run.deadline), AsyncExitStack() as stack:
                 await stack.enter_async_context(self._admission.place(run.tenant_id))
+                run.tables = await self._visible(principal)
                 response = await self._begin(run, stack)
                 await self._note_activity(run.tenant_id)
                 return Answer(response, run, stack.pop_all())
@@ -162,9 +208,9 @@ class Answer:
         """Those that belong to the body."""
         return [
             (name.encode(), self._response.headers[name].encode())
-            for name in ("content-type", "content-length")
+            for name in ("content-type", "content-length", "results-cache-status")
             if name in self._response.headers
-        ]
+        ] + [(b"vary", b"accept")]
 
     async def pour(self, write: Callable[[bytes], Awaitable[None]]) -> None:
         """Writes the bytes on, as large as they arrive and as fast as they are taken.
@@ -193,8 +239,11 @@ class Answer:
 class _Run:
     """One query's way through the desk."""
 
-    def __init__(self, tenant_id: str, query: Query) -> None:
-        self.tenant_id = tenant_id
+    def __init__(self, principal: Principal, query: Query) -> None:
+        self.tenant_id = principal.tenant_id
+        self.tables: Collection[str] | None = None
+        """What the statement may name; None: everything."""
+        self._subject = principal.identity
         self.phase: Phase = "queued"
         self.deadline = asyncio.get_running_loop().time() + query.seconds
         self._query = query
@@ -211,7 +260,11 @@ class _Run:
                 "query": self._query.text,
                 "parameters": self._query.parameters,
                 "maxRows": self._query.max_rows,
-                "format": "json",
+                "format": self._query.format,
+                "tables": None if self.tables is None else sorted(self.tables),
+                "subject": self._subject,
+                "traceId": self._query.trace_id,
+                "useCache": self._query.uses_cache,
                 "coldStart": cold_start,
             }
         )

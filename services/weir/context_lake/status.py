@@ -5,6 +5,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from weir.context_lake import permissions
 from weir.context_lake.document import Dataset
 from weir.context_lake.refusals import RuntimeLost, error_of
 from weir.context_lake.runtimes import RuntimeClient, RuntimeGone, RuntimeRefused, Runtimes
@@ -39,10 +40,11 @@ async def read_status(desk: StatusDesk, principal: Principal) -> dict[str, Any]:
     async with desk.database.tenant(principal.tenant_id) as connection:
         vm = await lake_vms.read_vm(connection, principal.tenant_id)
         lake = await lakes.read_lake(connection, principal.tenant_id)
+    datasets = permissions.visible_part(lake.document, principal).datasets
     known = await _ask_runtime(desk, vm) if vm.state == "running" else None
     status: dict[str, Any] = {
         "vmStatus": shown_state(vm),
-        "datasets": {dataset.name: _describe(dataset, known) for dataset in lake.document.datasets},
+        "datasets": {dataset.name: _describe(dataset, known) for dataset in datasets},
         "configVersion": vm.version,
         "appliedVersion": vm.applied_version,
         "drift": vm.applied_version is not None and vm.applied_version != vm.version,
@@ -62,10 +64,14 @@ async def list_tables(desk: StatusDesk, principal: Principal) -> list[dict[str, 
     try:
         async with asyncio.timeout(TABLES_SECONDS):
             answer = await _ask_awake(desk, principal.tenant_id)
-            lake = await _read_descriptions(desk, principal.tenant_id)
+            descriptions = await _read_descriptions(desk, principal)
     except TimeoutError:
         raise DeadlineExceeded(f"The tables were not known within {TABLES_SECONDS} seconds") from None
-    return [_table(table, lake.get(table["name"])) for table in answer["tables"]]
+    return [
+        _table(table, descriptions[table["name"]])
+        for table in answer["tables"]
+        if table["name"] in descriptions
+    ]
 
 
 async def _ask_awake(desk: StatusDesk, tenant_id: str) -> Any:
@@ -80,10 +86,12 @@ async def _ask_awake(desk: StatusDesk, tenant_id: str) -> Any:
     raise RuntimeLost
 
 
-async def _read_descriptions(desk: StatusDesk, tenant_id: str) -> dict[str, str | None]:
-    async with desk.database.tenant(tenant_id) as connection:
-        document = (await lakes.read_lake(connection, tenant_id)).document
-    return {item.name: item.description for item in (*document.datasets, *document.views)}
+async def _read_descriptions(desk: StatusDesk, principal: Principal) -> dict[str, str | None]:
+    """Of everything that the caller sees, by name."""
+    async with desk.database.tenant(principal.tenant_id) as connection:
+        document = (await lakes.read_lake(connection, principal.tenant_id)).document
+    seen = permissions.visible_part(document, principal)
+    return {item.name: item.description for item in (*seen.datasets, *seen.views)}
 
 
 async def _ask_runtime(desk: StatusDesk, vm: Vm) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     aws_endpoint_url: str | None = None
     """The S3 endpoint of datasets that name none."""
     max_datasets: int = 200
+    max_views: int = 200
     max_params: int = 64
     max_value_bytes: int = 8 * 1024
 

@@ -25,6 +25,8 @@ Headers = list[tuple[bytes, bytes]]
 
 MAX_BODY_BYTES = 1024 * 1024
 CONNECT_SECONDS = 5
+# Above a room's own budget, so that the room is the one that says what took too long.
+ROOM_SLACK_SECONDS = 10
 # A stream that has been silent for this long has lost its sender: rooms send a comment every 15 s.
 STREAM_SILENCE_SECONDS = 60
 READ_BUFFER_BYTES = 1024 * 1024
@@ -90,7 +92,7 @@ def plan_rooms(lake_url: str, engine_url: str, sql_seconds: int) -> list[Room]:
                 ("/api/v1/context-lake", "/v1/context-lake"),
             ],
             render_error=render_lake_error,
-            answer_seconds=sql_seconds + 10,
+            answer_seconds=sql_seconds + ROOM_SLACK_SECONDS,
         ),
         Room(
             audience="agent-engine",

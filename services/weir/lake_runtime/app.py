@@ -19,10 +19,11 @@ open in the background. Unchanged datasets that are ready are kept unless `force
 "columns"}`, when the dataset has been opened again and the views over it planned again. The dataset's
 name is percent-encoded. A refresh that fails keeps the earlier table answering.
 
-`POST /sql` `{"query", "parameters", "maxRows", "maxBytes", "format", "tables", "coldStart"}` with
-`x-weir-deadline-ms` (180 000) → 200 `{"rows": […], "schema": […], "rowCount", "truncated",
-"durationMs", "coldStart"}`, or NDJSON, CSV, an Arrow stream by `format`. `maxRows` null: no limit. A
-failure after the first bytes closes the connection without the end of the body.
+`POST /sql` `{"query", "parameters", "maxRows", "maxBytes", "format", "tables", "subject", "traceId",
+"useCache", "coldStart"}` with `x-weir-deadline-ms` (180 000) → 200 `{"rows": […], "schema": […],
+"rowCount", "truncated", "durationMs", "coldStart"}`, or NDJSON, CSV, an Arrow stream, a text table by
+`format`. `maxRows` null: no limit. `results-cache-status` is HIT, MISS or BYPASS (`useCache` false) where
+an answer may be kept. Every statement is then a row of `runtime.task_history`. A failure after the first bytes closes the connection without the end of the body.
 
 `POST /stop` `{"drainSeconds"}` → `{"ok": true}`; no new connection is taken, running answers get that
 long, then the process exits 0.
@@ -52,7 +53,9 @@ from weir.lake_runtime.query import AnswerBroken, Run, answer
 from weir.lake_runtime.reckoning import reckon
 from weir.lake_runtime.register import Lake, Threads
 from weir.lake_runtime.relations import Relation
+from weir.lake_runtime.scrub import scrub_secrets
 from weir.lake_runtime.settings import RuntimeSettings
+from weir.lake_runtime.task_history import MAX_INPUT, TaskHistory
 from weir.lake_runtime.wire import Configuration, RelationStatus, SqlRequest, Status, StopRequest
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -108,6 +111,7 @@ class RuntimeApp:
         self._threads = Threads()
         self._started = time.monotonic()
         self._lake: Lake | None = None
+        self._history = TaskHistory()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -139,9 +143,11 @@ class RuntimeApp:
 
     async def configure(self, request: Request, send: Send) -> None:
         configuration = request.decode(Configuration)
-        lake = Lake(configuration, self._settings, self._threads)
-        if self._lake is not None and not configuration.force:
-            lake.carry_over(self._lake)
+        lake = Lake(configuration, self._settings, self._threads, self._history)
+        if self._lake is not None:
+            if not configuration.force:
+                lake.carry_over(self._lake)
+            self._lake.retire()
         self._lake = lake
         lake.start()
         await _send_json(send, 200, {"ok": True, "version": lake.version})
@@ -187,9 +193,11 @@ class RuntimeApp:
             raise RuntimeStopping("The runtime is about to be replaced; ask again.")
         statement = request.decode(SqlRequest)
         lake, seconds, run = self._require_lake(), request.seconds(_SQL_SECONDS), Run()
+        started = time.time()
         with self._deadlines.hold(time.monotonic() + seconds):
             work = asyncio.create_task(answer(lake, statement, send, seconds=seconds, run=run))
             await _until_done_or_gone(work, request.receive)
+        _note(self._history, lake, statement, run, started, was_left=work.cancelled())
         if run.was_cancelled or work.cancelled():
             self._keep(reckon(run, self._deadlines))
         if not work.cancelled():
@@ -221,6 +229,25 @@ async def _until_done_or_gone(work: "asyncio.Task[None]", receive: Receive) -> N
             await asyncio.wait((work,))
     finally:
         gone.cancel()
+
+
+def _note(
+    history: TaskHistory, lake: Lake, request: SqlRequest, run: Run, started: float, *, was_left: bool
+) -> None:
+    failure = "The reader left before the end." if was_left else run.failure and str(run.failure)
+    history.note(
+        "sql_query",
+        # More than is kept, so that no cut goes through a secret.
+        scrub_secrets(request.query[: 2 * MAX_INPUT], lake.secrets),
+        started=started,
+        trace_id=request.traceId,
+        error_message=failure or None,
+        error_code=run.failure.code if isinstance(run.failure, Fault) else "",
+        subject=request.subject,
+        format=request.format,
+        rows="" if failure else str(run.row_count),
+        cache=run.cache_status,
+    )
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -14,7 +14,10 @@ from datafusion.catalog import CatalogProvider, SchemaProvider, Table
 
 from weir.lake_runtime.relations import Relation
 from weir.lake_runtime.session import CATALOG, SCHEMA
+from weir.lake_runtime.task_history import TaskHistory
 from weir.lake_runtime.wire import View
+
+RUNTIME_SCHEMA, TASK_HISTORY = "runtime", "task_history"
 
 
 class Scope:
@@ -26,12 +29,17 @@ class Scope:
         allowed: frozenset[str] | None = None,
         before: str | None = None,
         wants_columns: bool = False,
+        asked_by: str | None = None,
     ) -> None:
         self.allowed = allowed
         """Names in lower case; None: everything."""
         self.before = before
         """A view sees what is defined before it: cycles cannot be written."""
         self.wants_columns = wants_columns
+        self.asked_by = asked_by
+        """The only subject whose tasks are shown; None: the whole tenant's."""
+        self.is_live = False
+        """Whether it reads the runtime's own state, which changes by itself."""
         self.touched: dict[str, Relation] = {}
 
     def visible(self, relations: Mapping[str, Relation]) -> Iterator[Relation]:
@@ -58,15 +66,20 @@ def planning(scope: Scope) -> Generator[None]:
 class LakeCatalog(CatalogProvider):
     """The one catalog of a session; `relations` are datasets first, then views in dependency order."""
 
-    def __init__(self, relations: Mapping[str, Relation]) -> None:
+    def __init__(self, relations: Mapping[str, Relation], history: TaskHistory) -> None:
         self._relations = relations
+        self._history = history
 
     def schema_names(self) -> set[str]:
-        return {SCHEMA, "information_schema"} | {split_name(name)[0] for name in self._relations}
+        return {SCHEMA, "information_schema", RUNTIME_SCHEMA} | {
+            split_name(name)[0] for name in self._relations
+        }
 
     def schema(self, name: str) -> SchemaProvider | None:  # type: ignore[override]
         if name == "information_schema":
             return _InformationSchema(self._relations)
+        if name == RUNTIME_SCHEMA:
+            return _RuntimeSchema(self._history)
         if name == SCHEMA or any(_same(name, split_name(n)[0]) for n in self._relations):
             return _LakeSchema(name, self._relations)
         return None
@@ -123,11 +136,33 @@ class _InformationSchema(SchemaProvider):
         if describe is None:
             return None
         scope = _scope.get()
+        scope.is_live = True
         relations = list(scope.visible(self._relations))
         if name == "columns" and scope.wants_columns:
             # SHOW TABLES resolves this table too, and need not wait for every source.
             _require_settled(relations)
         return Table(pads.dataset(describe(relations)))
+
+
+class _RuntimeSchema(SchemaProvider):
+    """What the runtime tells of itself. Views cannot read it: a view is its plan, and this a moment's state."""
+
+    def __init__(self, history: TaskHistory) -> None:
+        self._history = history
+
+    @property
+    def table_names(self) -> list[str]:  # type: ignore[override]
+        return [TASK_HISTORY]
+
+    def table_exist(self, name: str) -> bool:
+        return name == TASK_HISTORY and _scope.get().before is None
+
+    def table(self, name: str) -> Table | None:
+        if not self.table_exist(name):
+            return None
+        scope = _scope.get()
+        scope.is_live = True
+        return Table(pads.dataset(self._history.table(subject=scope.asked_by)))
 
 
 def split_name(name: str) -> tuple[str, str]:

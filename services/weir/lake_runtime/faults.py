@@ -40,6 +40,10 @@ class InvalidRequest(Fault):
     status, code = 400, "invalid_request"
 
 
+class ParametersMismatch(Fault):
+    status, code = 400, "parameters_mismatch"
+
+
 class DatasetNotFound(Fault):
     status, code = 404, "not_found"
 

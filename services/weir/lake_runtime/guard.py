@@ -6,6 +6,7 @@ count of tokens that costs a fraction of a millisecond.
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 from msgspec import Struct
 
@@ -36,6 +37,13 @@ _STATEMENTS = frozenset({
 })  # fmt: skip
 
 
+# What says something else each time it is asked.
+_VOLATILE = frozenset({
+    "now", "random", "rand", "uuid", "today", "current_timestamp", "current_date", "current_time",
+    "localtime", "localtimestamp",
+})  # fmt: skip
+
+
 class QueryTooLarge(Fault):
     status, code = 400, "query_too_large"
 
@@ -50,6 +58,8 @@ class Complexity(Struct, kw_only=True):
     depth: int = 0
     expansion: int = 0
     """Relations that planning unfolds to, with every CTE and view counted as often as it is named."""
+    is_volatile: bool = False
+    """Whether a word in it may be a function that says something else each time."""
 
 
 def check(sql: str, *, views: Mapping[str, int] | None = None) -> Complexity:
@@ -63,11 +73,19 @@ def check(sql: str, *, views: Mapping[str, int] | None = None) -> Complexity:
     tokens = list(scan(sql))
     _require_query(tokens)
     complexity = measure(tokens, views or {})
+    complexity.is_volatile = any(token.text in _VOLATILE for token in tokens if token.kind == "word")
     _require_below("operators", complexity.operators, MAX_OPERATORS)
     _require_below("joins, set operations and CTE references", complexity.relations, MAX_RELATIONS)
     _require_below("levels of nesting", complexity.depth, MAX_DEPTH)
     _require_below("relations after its CTEs and views are unfolded", complexity.expansion, MAX_EXPANSION)
     return complexity
+
+
+def placeholders(sql: str) -> frozenset[str]:
+    """The names of a statement's placeholders in lower case: `1` of `$1`, `day` of `$day`."""
+    tokens = list(scan(sql))
+    pairs = pairwise(tokens)
+    return frozenset(name.text.lower() for sign, name in pairs if sign == ("other", "$"))
 
 
 def _require_query(tokens: list[Token]) -> None:

@@ -5,28 +5,36 @@ guard → plan in a thread (waiting for the datasets it names) → first batch �
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 from datafusion import DataFrame
 from datafusion.expr import Analyze, Explain
 from datafusion.record_batch import RecordBatchStream
+from msgspec import structs
 
 from weir.lake_runtime import guard
 from weir.lake_runtime.catalog import Scope, planning
-from weir.lake_runtime.faults import DeadlinePassed, Fault, InvalidRequest, SourceError, translate
+from weir.lake_runtime.faults import (
+    DeadlinePassed,
+    Fault,
+    InvalidRequest,
+    ParametersMismatch,
+    SourceError,
+    translate,
+)
+from weir.lake_runtime.plans import without_places
 from weir.lake_runtime.register import Lake
 from weir.lake_runtime.relations import Relation, RelationOpening
 from weir.lake_runtime.results import Encoder, Summary, encoder_for, slices
+from weir.lake_runtime.results_cache import KeptAnswer, key_of
 from weir.lake_runtime.scrub import scrub
 from weir.lake_runtime.session import QUERIES_ONLY
 from weir.lake_runtime.wire import SqlRequest
-
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-
-# Below this the whole answer is one message with its length; faults until then are proper statuses.
-_FLUSH_BYTES = 256 * 1024
+from weir.lake_runtime.writer import AnswerWriter, Send
 
 
 class Statement:
@@ -37,6 +45,10 @@ class Statement:
         self._stream: RecordBatchStream | None = stream
         self.schema: pa.Schema = frame.schema()
         self.limit = limit
+        self.is_repeatable = False
+        """Whether the same text over the same tables gives the same answer."""
+        self.adapt: Callable[[pa.RecordBatch], pa.RecordBatch] | None = None
+        """What is done to the rows before anyone sees them."""
 
     def batches(self) -> RecordBatchStream:
         """The stream, for one reader; the work behind it ends when the reader lets it go."""
@@ -52,7 +64,7 @@ class AnswerBroken(Exception):
 
 async def answer(lake: Lake, request: SqlRequest, send: Send, *, seconds: float, run: "Run") -> None:
     """Plan, run and send a statement's answer; raises a `Fault`, or `AnswerBroken` once bytes have left."""
-    writer = _Writer(send)
+    writer = AnswerWriter(send)
     failure: Exception | None = None
     try:
         async with asyncio.timeout(seconds):
@@ -64,14 +76,44 @@ async def answer(lake: Lake, request: SqlRequest, send: Send, *, seconds: float,
         failure = _told(error, lake, run)
     # Raised out here, without the first error as its context: a traceback that lives on keeps the frames
     # which hold the stream, and a stream that is held keeps its work running.
+    run.cache_status = writer.cache_status
     if failure is not None:
+        run.failure = failure
         raise AnswerBroken if writer.is_started else failure
 
 
-async def _answer(lake: Lake, request: SqlRequest, writer: "_Writer", run: "Run") -> None:
+async def _answer(lake: Lake, request: SqlRequest, writer: AnswerWriter, run: "Run") -> None:
     started = time.monotonic()
+    key, generation = key_of(request), lake.results.generation
+    if request.useCache and (kept := lake.results.find(key)) is not None:
+        writer.cache_status = "HIT"
+        run.row_count = kept.summary.rowCount
+        summary = structs.replace(kept.summary, coldStart=request.coldStart, durationMs=_since(started))
+        await writer.send_whole(kept.content_type, kept.rows, kept.write_tail(summary))
+        return
     statement = await plan(lake, request, run)
-    await _stream(statement, request, writer, started)
+    if statement.is_repeatable:
+        writer.cache_status = "MISS" if request.useCache else "BYPASS"
+    encoder = encoder_for(request.format, statement.schema)
+    writer.begin(encoder)
+    run.row_count, is_truncated = await _stream(statement, encoder, request, writer)
+    summary = Summary(
+        rowCount=run.row_count,
+        truncated=is_truncated,
+        durationMs=_since(started),
+        coldStart=request.coldStart,
+    )
+    rows = writer.whole() if statement.is_repeatable and encoder.has_plain_tail else None
+    await writer.finish(encoder.tail(summary))
+    if rows is not None:
+        kept = KeptAnswer(
+            content_type=encoder.content_type, rows=rows, summary=summary, write_tail=encoder.tail
+        )
+        lake.results.keep(key, kept, generation=generation)
+
+
+def _since(started: float) -> float:
+    return round((time.monotonic() - started) * 1000, 3)
 
 
 class Run:
@@ -82,11 +124,14 @@ class Run:
         self.planning: asyncio.Future[Any] | None = None
         self.frame: DataFrame | None = None
         self.was_cancelled = False
+        self.failure: Exception | None = None
+        self.row_count = 0
+        self.cache_status = ""
 
 
 async def plan(lake: Lake, request: SqlRequest, run: Run) -> Statement:
     """Plan in a thread, as often as it takes until every dataset that the statement names is open."""
-    parameters = _parameters(request.parameters)
+    parameters = _parameters(request)
     while True:
         run.scope = _scope_of(request)
         run.planning = asyncio.ensure_future(
@@ -102,105 +147,84 @@ async def plan(lake: Lake, request: SqlRequest, run: Run) -> Statement:
 
 
 def _plan_now(lake: Lake, request: SqlRequest, parameters: dict[str, Any], scope: Scope) -> Statement:
-    guard.check(request.query, views=lake.view_expansions())
+    is_volatile = guard.check(request.query, views=lake.view_expansions()).is_volatile
     with planning(scope):
         frame = lake.session.sql_with_options(request.query, QUERIES_ONLY, param_values=parameters)
         limit = request.maxRows
-        if limit is not None and not isinstance(frame.logical_plan().to_variant(), Analyze | Explain):
+        shows_plan = isinstance(frame.logical_plan().to_variant(), Analyze | Explain)
+        if limit is not None and not shows_plan:
             # One more than asked for tells whether there was more; a limit also makes sorts cheap.
             frame = frame.limit(limit + 1)
-        return Statement(frame, frame.execute_stream(), limit)
+        statement = Statement(frame, frame.execute_stream(), limit)
+    if shows_plan:
+        statement.adapt = partial(without_places, relations=bases(lake, scope))
+    is_live = scope.is_live or any(r.is_volatile for r in scope.touched.values())
+    statement.is_repeatable = not (is_volatile or is_live or shows_plan)
+    return statement
 
 
 def _scope_of(request: SqlRequest) -> Scope:
     allowed = None if request.tables is None else frozenset(name.lower() for name in request.tables)
-    return Scope(allowed=allowed, wants_columns="columns" in request.query.lower())
+    return Scope(
+        allowed=allowed,
+        wants_columns="columns" in request.query.lower(),
+        # Who may see some tables only must not read of the others in what colleagues have asked.
+        asked_by=None if allowed is None else request.subject,
+    )
 
 
-def _parameters(parameters: list[Any] | dict[str, Any] | None) -> dict[str, Any]:
-    """Positions are $1, $2, …; names are $name."""
-    if parameters is None:
+def _parameters(request: SqlRequest) -> dict[str, Any]:
+    """Positions are $1, $2, …; names are $name. One that is missing is the engine's to tell."""
+    if not request.parameters:
         return {}
-    named = parameters if isinstance(parameters, dict) else {str(i): v for i, v in enumerate(parameters, 1)}
+    named = (
+        {name.removeprefix("$"): value for name, value in request.parameters.items()}
+        if isinstance(request.parameters, dict)
+        else {str(i): value for i, value in enumerate(request.parameters, 1)}
+    )
+    known = guard.placeholders(request.query)
+    if unknown := [name for name in named if name.lower() not in known]:
+        raise ParametersMismatch(f"The statement has no placeholder {', '.join('$' + n for n in unknown)}.")
     try:
-        return {name.removeprefix("$"): pa.scalar(value) for name, value in named.items()}
+        return {name: pa.scalar(value) for name, value in named.items()}
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
         raise InvalidRequest(f"A parameter has a value that SQL cannot hold: {error}") from None
 
 
-async def _stream(statement: Statement, request: SqlRequest, writer: "_Writer", started: float) -> None:
-    encoder = encoder_for(request.format, statement.schema)
-    writer.begin(encoder)
-    row_count, is_truncated = 0, False
-    async for item in statement.batches():
-        batch = item.to_pyarrow()
-        if statement.limit is not None and row_count + batch.num_rows > statement.limit:
-            batch, is_truncated = batch.slice(0, statement.limit - row_count), True
-        for part in slices(batch):
-            await writer.write(encoder.rows(part))
-            row_count += part.num_rows
-            if request.maxBytes is not None and writer.size >= request.maxBytes:
-                is_truncated = True
-                break
-        if is_truncated:
-            break
-    summary = Summary(
-        rowCount=row_count,
-        truncated=is_truncated,
-        durationMs=round((time.monotonic() - started) * 1000, 3),
-        coldStart=request.coldStart,
-    )
-    await writer.finish(encoder.tail(summary))
+async def _stream(
+    statement: Statement, encoder: Encoder, request: SqlRequest, writer: AnswerWriter
+) -> tuple[int, bool]:
+    """Write the rows; how many there were, and whether there are more."""
+    row_count = 0
+    async with aclosing(_ahead(statement.batches())) as batches:
+        async for whole in batches:
+            batch = whole if statement.adapt is None else statement.adapt(whole)
+            left = batch.num_rows if statement.limit is None else statement.limit - row_count
+            is_last = batch.num_rows > left
+            for part in slices(batch.slice(0, left) if is_last else batch):
+                await writer.write(encoder.rows(part))
+                row_count += part.num_rows
+                if request.maxBytes is not None and writer.size >= request.maxBytes:
+                    return row_count, True
+            if is_last:
+                return row_count, True
+    return row_count, False
 
 
-class _Writer:
-    """Sends an answer in pieces; holds the first ones back so that an early fault is still a status."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self._pieces: list[bytes] = []
-        self._pending = 0
-        self._content_type = ""
-        self.is_started = False
-        self.size = 0
-
-    def begin(self, encoder: Encoder) -> None:
-        self._content_type = encoder.content_type
-        self._keep(encoder.head())
-
-    async def write(self, piece: bytes) -> None:
-        self._keep(piece)
-        if self._pending >= _FLUSH_BYTES:
-            await self._flush(more=True)
-        else:
-            # Encoding never awaits: let the loop serve the others between slices.
-            await asyncio.sleep(0)
-
-    async def finish(self, tail: bytes) -> None:
-        self._keep(tail)
-        await self._flush(more=False)
-
-    def _keep(self, piece: bytes) -> None:
-        self._pieces.append(piece)
-        self._pending += len(piece)
-        self.size += len(piece)
-
-    async def _flush(self, *, more: bool) -> None:
-        body = b"".join(self._pieces)
-        self._pieces.clear()
-        self._pending = 0
-        if not self.is_started:
-            self.is_started = True
-            headers = [(b"content-type", self._content_type.encode())]
-            if not more:
-                headers.append((b"content-length", str(len(body)).encode()))
-            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+async def _ahead(stream: RecordBatchStream) -> AsyncGenerator[pa.RecordBatch, None]:
+    """The stream's batches, each next one asked for before this one is encoded: the engine works meanwhile."""
+    upcoming = asyncio.ensure_future(anext(stream, None))
+    try:
+        while (item := await upcoming) is not None:
+            upcoming = asyncio.ensure_future(anext(stream, None))
+            yield item.to_pyarrow()
+    finally:
+        upcoming.cancel()
 
 
 def _told(error: Exception, lake: Lake, run: Run) -> Fault:
     """The fault as its reader may see it: datasets named, secrets out."""
-    read = [relation for relation in _bases(lake, run.scope) if not relation.is_view]
+    read = [relation for relation in bases(lake, run.scope) if not relation.is_view]
     fault = translate(error, datasets=_blamed(str(error), read))
     if isinstance(fault, SourceError):
         return SourceError(fault.dataset, scrub(fault.reason, *read))
@@ -208,7 +232,7 @@ def _told(error: Exception, lake: Lake, run: Run) -> Fault:
     return fault
 
 
-def _bases(lake: Lake, scope: Scope) -> list[Relation]:
+def bases(lake: Lake, scope: Scope) -> list[Relation]:
     names = set(scope.touched).union(*(r.bases for r in scope.touched.values()))
     return [lake.relations[name] for name in sorted(names) if name in lake.relations]
 

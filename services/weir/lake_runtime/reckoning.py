@@ -12,8 +12,10 @@ from weir.lake_runtime.query import Run
 PATIENCE_SECONDS = 1.0
 _CROWDED_SECONDS = 10.0
 _LOOK_SECONDS = 0.1
-# Below this share of one core over a look the process counts as idle.
-_IDLE_SHARE = 0.2
+# Below this share of one core over a look the process seems idle; so does one that is kept off a busy machine's
+# cores for a moment, hence several looks in a row.
+_IDLE_SHARE = 0.1
+_IDLE_LOOKS = 3
 _STUBBORN = ("Cross Join", "Join:  Filter", "Join: Filter")
 
 
@@ -23,12 +25,13 @@ async def reckon(run: Run, deadlines: Deadlines) -> None:
     While other statements run, the process is busy for good reason: then it is watched for longer, and
     condemned only for a plan that is known to ignore its cancellation.
     """
-    started = time.monotonic()
+    started, idle_looks = time.monotonic(), 0
     while (waited := time.monotonic() - started) < _CROWDED_SECONDS:
         used = time.process_time()
         await asyncio.sleep(_LOOK_SECONDS)
         is_idle = time.process_time() - used < _IDLE_SHARE * _LOOK_SECONDS
-        if is_idle and not _is_planning(run):
+        idle_looks = idle_looks + 1 if is_idle else 0
+        if idle_looks == _IDLE_LOOKS and not _is_planning(run):
             return
         if waited >= PATIENCE_SECONDS and not deadlines.active:
             deadlines.condemn()

@@ -66,6 +66,10 @@ class Relation:
         """For a view: every relation that its plan reads, through other views too."""
         self.expansion = 0
         """For a view: how many relations its plan unfolds to."""
+        self.is_volatile = False
+        """For a view: whether its rows change without any table changing."""
+        self.failures = 0
+        """How often it could not be opened since it last could."""
         self._settled = asyncio.Event()
 
     @property
@@ -85,11 +89,13 @@ class Relation:
     def opened(self, table: Table, *, location: Location | None = None) -> None:
         self.table, self.location, self.error, self.fault = table, location, None, None
         self.loaded_at = _now()
+        self.failures = 0
         self._settled.set()
 
     def failed(self, fault: Fault) -> None:
         """Mark the relation; a table from an earlier opening goes on answering."""
         self.fault = fault
+        self.failures += 1
         reason = fault.reason if isinstance(fault, SourceError) and not self.is_view else fault.message
         self.error = RelationError(message=reason, at=_now())
         self._settled.set()

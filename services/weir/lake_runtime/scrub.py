@@ -20,7 +20,16 @@ def scrub(message: str, *relations: Relation) -> str:
         message = _hide(message, relation.secrets())
         if relation.location is not None and relation.location.host:
             message = message.replace(relation.location.url, relation.location.shown)
-    message = re.sub(rf"(\w+)://d\d+\.{re.escape(STORE_DOMAIN)}/", r"\1://", message)
+    message = re.sub(rf"(\w+)://d\d+\.{re.escape(STORE_DOMAIN)}/?", r"\1://", message)
+    return _hide_patterns(message)
+
+
+def scrub_secrets(text: str, secrets: Iterable[str]) -> str:
+    """The text without these values, and without what looks like a credential."""
+    return _hide_patterns(_hide(text, secrets))
+
+
+def _hide_patterns(message: str) -> str:
     message = _USERINFO.sub(rf"\1{_HIDDEN}@", message)
     message = _ACCESS_KEY.sub(_HIDDEN, message)
     return _SIGNED_QUERY.sub(rf"\1={_HIDDEN}", message)

@@ -7,13 +7,14 @@ import math
 import shutil
 import signal
 import socket
+from typing import Any
 
 import uvicorn
 
 # uvicorn loads these by name when it starts: loaded here, they are in the host before it forks.
 import uvicorn.lifespan.off  # pyright: ignore[reportUnusedImport]
-import uvicorn.protocols.http.httptools_impl  # pyright: ignore[reportUnusedImport]
 import uvloop
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from weir.lake_runtime.app import RuntimeApp
 from weir.lake_runtime.confine import STOPPING
@@ -21,6 +22,15 @@ from weir.lake_runtime.deadline import DeadlinePage, Deadlines
 from weir.lake_runtime.settings import RuntimeSettings
 
 _DRAIN_SECONDS = 4
+# Room for a few encoded slices: the next one is encoded while the reader takes these.
+_SEND_BUFFER_BYTES = 2 * 1024 * 1024
+
+
+class _Connection(HttpToolsProtocol):
+    def connection_made(self, transport: Any) -> None:
+        # An accepted unix socket does not inherit its listener's; the system may grant less.
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        super().connection_made(transport)
 
 
 def serve(settings: RuntimeSettings, listener: socket.socket, page: DeadlinePage) -> None:
@@ -52,7 +62,7 @@ def serve(settings: RuntimeSettings, listener: socket.socket, page: DeadlinePage
 def _configuration() -> uvicorn.Config:
     return uvicorn.Config(
         app="",
-        http="httptools",
+        http=_Connection,
         loop="uvloop",
         lifespan="off",
         ws="none",

@@ -50,8 +50,14 @@ class SqlRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     parameters: list[Any] | dict[str, Any] | None = None
     maxRows: int | None = 10_000
     maxBytes: int | None = None
-    format: Literal["json", "ndjson", "csv", "arrow"] = "json"
+    format: Literal["json", "ndjson", "csv", "arrow", "text"] = "json"
     tables: list[str] | None = None
+    """What the caller may see, in any letter case; None: everything."""
+    subject: str = ""
+    """Who asks, for the task history."""
+    traceId: str = ""
+    useCache: bool = True
+    """False: the answer is made anew; it is kept all the same."""
     coldStart: bool = False
 
 

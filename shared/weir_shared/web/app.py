@@ -40,7 +40,7 @@ def create_service(
 
     `inspector` makes it a room behind the gateway: only its own documents are then served without a ticket.
     `front` is what stands before its routes and may answer in their place.
-    Raises UnguardedRoute when a route declares no guard.
+    Raises UnguardedRoute when a route declares no guard, and whatever its document raises when it cannot be made.
     """
     ticketed = [DefineMiddleware(TicketMiddleware, inspector=inspector)] if inspector else []
     operators = [metrics_route] if own_metrics else []
@@ -64,6 +64,8 @@ def create_service(
     )
     # Around Litestar, not within it: its own 404 and 405 never reach its middleware.
     app.asgi_handler = RequestTelemetry(front(app) if front else app.asgi_handler, service)
+    # Made now rather than when it is first asked for: a type that cannot be described stops the service.
+    app.openapi_schema  # noqa: B018
     return refuse_unguarded_routes(app)
 
 

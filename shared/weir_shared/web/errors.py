@@ -28,6 +28,7 @@ from weir_shared.errors import (
     UnsupportedMediaType,
     ValidationFailed,
     WeirError,
+    field_error_of,
 )
 
 Renderer = Callable[[WeirError, str], dict[str, Any]]
@@ -107,21 +108,6 @@ def translate(fault: Exception) -> WeirError:  # noqa: PLR0911
             return InvalidJson(fault.detail)
         case _:
             return WeirError("The platform failed at this request; it is logged under the request's id")
-
-
-def field_error_of(fault: msgspec.ValidationError) -> FieldError:
-    """Where and what of a msgspec refusal, e.g. a missing `query` becomes `query: query is required`."""
-    message, _, where = str(fault).partition(" - at `")
-    path = where.rstrip("`").removeprefix("$").removeprefix(".data").removeprefix("data").lstrip(".")
-    quoted = message.partition("`")[2].partition("`")[0]
-    within = f"{path}." if path else ""
-    if message.startswith("Object missing required field"):
-        return FieldError(path=within + quoted, message=f"{quoted} is required", code="required")
-    if message.startswith("Object contains unknown field"):
-        return FieldError(
-            path=within + quoted, message=f"{quoted} is not a known field", code="unknown_field"
-        )
-    return FieldError(path=path, message=message)
 
 
 def _field_error(fault: ValidationException) -> FieldError:

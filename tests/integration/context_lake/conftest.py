@@ -119,9 +119,13 @@ class Lake:
 
     @asynccontextmanager
     async def caller(
-        self, tenant_id: str, scopes: tuple[str, ...] = LAKE_SCOPES, url: str | None = None
+        self,
+        tenant_id: str,
+        scopes: tuple[str, ...] = LAKE_SCOPES,
+        url: str | None = None,
+        subject: str = "tester",
     ) -> AsyncIterator[Caller]:
-        principal = Principal(tenant_id=tenant_id, subject="tester", actor="user", scopes=frozenset(scopes))
+        principal = Principal(tenant_id=tenant_id, subject=subject, actor="user", scopes=frozenset(scopes))
         headers = {HEADER: self.office.issue(principal, "context-lake")}
         limits = httpx.Limits(max_connections=200)
         async with httpx.AsyncClient(

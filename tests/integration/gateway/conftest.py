@@ -51,6 +51,8 @@ class StandInRoom:
             await answer(send, 200, b'{"agents_count": 3}')
         elif path.endswith("/endless"):
             await self._endless(receive, send)
+        elif path.endswith("/silent"):
+            await asyncio.sleep(30)
         elif path.endswith("/cut"):
             await send({"type": "http.response.start", "status": 200, "headers": []})
             await send({"type": "http.response.body", "body": b"half", "more_body": True})

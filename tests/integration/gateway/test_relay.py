@@ -172,3 +172,17 @@ async def test_one_document_describes_every_service(door: Door) -> None:
     described = {json.dumps(schema) for schema in document["components"]["schemas"].values()}
     assert any("agent-engine" in text for text in described)
     assert any("context-lake" in text for text in described)
+
+
+async def test_a_room_that_never_answers_is_504_after_its_own_budget(
+    settings_of, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("weir.gateway.relay.ROOM_SLACK_SECONDS", 0)
+    headers = await door.session()
+    async with (
+        served(create_app(settings_of(sql_timeout_seconds=1))) as url,
+        httpx.AsyncClient(base_url=url, headers=headers, timeout=20) as client,
+    ):
+        silent = await client.get("/v1/context-lake/silent")
+        assert (silent.status_code, silent.json()["code"]) == (504, "timeout")
+        assert (await client.get("/v1/context-lake/datasets")).status_code == 200

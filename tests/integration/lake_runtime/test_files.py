@@ -97,11 +97,11 @@ async def test_a_folder_is_a_table_and_a_new_file_is_seen_by_the_next_query(lake
     lakes.file("d/one.csv", "a\n1\n")
     lakes.file("d/notes.md", "not a table")
     await lake.configure(dataset("t", lakes.imports / "d"))
-    assert await lake.rows("select sum(a) as s from t") == [{"s": 1}]
+    assert await lake.rows("select sum(a) as s from t", useCache=False) == [{"s": 1}]
     second = lakes.file("d/two.csv", "a\n10\n")
-    assert await lake.rows("select sum(a) as s from t") == [{"s": 11}]
+    assert await lake.rows("select sum(a) as s from t", useCache=False) == [{"s": 11}]
     second.unlink()
-    assert await lake.rows("select sum(a) as s from t") == [{"s": 1}]
+    assert await lake.rows("select sum(a) as s from t", useCache=False) == [{"s": 1}]
 
 
 async def test_hive_folders_are_columns_when_asked_for(lakes: Lakes) -> None:

@@ -159,3 +159,28 @@ async def test_json_is_kept_as_it_was_but_for_the_nul_that_postgres_refuses(
     async with database.any_tenant() as connection:
         kept = await connection.fetchval("select $1::jsonb", value)
     assert kept == eval(repr(value).replace("\\x00", ""))
+
+
+async def test_a_database_owner_who_is_no_superuser_is_enough(postgres_dsn: str) -> None:
+    """What an operator gives us on a managed Postgres: a database of our own and the right to make a role."""
+    name = f"weir_{uuid.uuid4().hex[:12]}"
+    admin = await asyncpg.connect(postgres_dsn)
+    await admin.execute(f"create role {name} login createrole password 'x'")
+    await admin.execute(f"create database {name} owner {name}")
+    # Made by others before, on the same server: membership has to be given by whoever may.
+    await admin.execute(f"grant weir_app to {name}")
+    place = postgres_dsn.rpartition("@")[2].rpartition("/")[0]
+    dsn = f"postgresql://{name}:x@{place}/{name}"
+    try:
+        await migrate(dsn)
+        database = await open_database(dsn)
+        tenant = await new_tenant(database)
+        async with database.tenant(tenant) as connection:
+            assert await connection.fetchval("select current_user") == "weir_app"
+            assert await connection.fetchval("select count(*) from api_tokens") == 0
+        await database.close()
+    finally:
+        await admin.execute(f"drop database {name} with (force)")
+        await admin.execute(f"drop owned by {name}")
+        await admin.execute(f"drop role {name}")
+        await admin.close()

@@ -27,9 +27,9 @@ def added(around: Surroundings) -> Callable[..., Revision]:
     """What adding a dataset to a document makes of it."""
 
     def add(body: dict[str, Any], to: Document | None = None, around: Surroundings = around) -> Revision:
-        edit = Edit(to or Document())
+        edit = Edit(to or Document(), BY)
         edit.add_dataset(msgspec.convert(body, WantedDataset), Place())
-        return edit.finish(around, BY)
+        return edit.finish(around)
 
     return add
 

@@ -14,7 +14,7 @@ from tests.unit.context_lake.conftest import BY, s3
 from weir.context_lake import page
 from weir.context_lake.config import Edit
 from weir.context_lake.connectors.declared import Place
-from weir.context_lake.document import Document, Revision, View, WantedDataset
+from weir.context_lake.document import VISIBILITIES, Dataset, Document, Revision, View, WantedDataset
 from weir.context_lake.secrets import with_secrets
 from weir.context_lake.surroundings import Surroundings
 from weir_shared.errors import ValidationFailed
@@ -82,11 +82,11 @@ def test_there_is_a_limit_of_datasets(faults: Faults, added: Added, around: Surr
 
 def test_replacing_keeps_who_made_it_and_drops_what_is_not_sent(added: Added, around: Surroundings) -> None:
     before = added({**s3(), "description": "old"}).document
-    edit = Edit(before)
+    edit = Edit(before, replace(BY, moment="2027-01-01T00:00:00Z", author="user:other"))
     edit.replace_dataset(
         "SALES", wanted(**{"from": "s3://bucket/elsewhere/", "params": {"file_format": "csv"}}), Place()
     )
-    revision = edit.finish(around, replace(BY, moment="2027-01-01T00:00:00Z", author="user:other"))
+    revision = edit.finish(around)
     [dataset] = revision.document.datasets
     assert dataset.name == "sales"
     assert dataset.params == {"file_format": "csv"}
@@ -97,39 +97,39 @@ def test_replacing_keeps_who_made_it_and_drops_what_is_not_sent(added: Added, ar
 
 
 def test_replacing_under_another_name_is_refused(added: Added, around: Surroundings) -> None:
-    edit = Edit(added(named("a")).document)
+    edit = Edit(added(named("a")).document, BY)
     edit.replace_dataset("a", wanted(**named("b")), Place())
     with pytest.raises(ValidationFailed) as failed:
-        edit.finish(around, BY)
+        edit.finish(around)
     assert [error.code for error in failed.value.errors] == ["name_mismatch"]
 
 
 def test_removing_and_adding_one_name_in_one_request_replaces_it(added: Added, around: Surroundings) -> None:
-    edit = Edit(added(s3()).document)
+    edit = Edit(added(s3()).document, BY)
     edit.remove_dataset("sales", Place("removeDatasets[0]"))
     edit.add_dataset(wanted(**named("sales")), Place("addDatasets[0]"))
-    revision = edit.finish(around, BY)
+    revision = edit.finish(around)
     assert [dataset.from_ for dataset in revision.document.datasets] == ["file:a.csv"]
     assert len(revision.dropped) == 2
 
 
 def test_only_the_final_state_is_checked(around: Surroundings) -> None:
-    edit = Edit(Document())
+    edit = Edit(Document(), BY)
     edit.add_dataset(wanted(**{"from": "s3://bucket/folder/", "name": "a"}), Place("addDatasets[0]"))
     edit.replace_dataset(
         "a",
         wanted(**{"from": "s3://bucket/folder/", "params": {"file_format": "csv"}}),
         Place("updateDatasets.a"),
     )
-    assert edit.finish(around, BY).document.datasets[0].params == {"file_format": "csv"}
+    assert edit.finish(around).document.datasets[0].params == {"file_format": "csv"}
 
 
 def test_faults_of_a_patch_say_which_operation(around: Surroundings) -> None:
-    edit = Edit(Document())
+    edit = Edit(Document(), BY)
     edit.add_dataset(wanted(**s3(s3_key=None)), Place("addDatasets[0]"))
     edit.remove_dataset("gone", Place("removeDatasets[1]"))
     with pytest.raises(ValidationFailed) as failed:
-        edit.finish(around, BY)
+        edit.finish(around)
     assert {error.path for error in failed.value.errors} == {
         "addDatasets[0].params.s3_key",
         "removeDatasets[1]",
@@ -145,19 +145,19 @@ class TestSecrets:
 
     def test_sending_the_reference_back_keeps_the_secret(self, added: Added, around: Surroundings) -> None:
         before = added(s3()).document
-        edit = Edit(before)
+        edit = Edit(before, BY)
         body = {"from": before.datasets[0].from_, "params": before.datasets[0].params}
         edit.replace_dataset("sales", wanted(**body), Place())
-        revision = edit.finish(around, BY)
+        revision = edit.finish(around)
         assert revision.literals == {}
         assert revision.dropped == set()
 
     def test_a_change_of_letter_case_keeps_the_secret(self, added: Added, around: Surroundings) -> None:
         before = added(s3()).document
-        edit = Edit(before)
+        edit = Edit(before, BY)
         body = {"from": before.datasets[0].from_, "name": "SALES", "params": before.datasets[0].params}
         edit.replace_dataset("sales", wanted(**body), Place())
-        revision = edit.finish(around, BY)
+        revision = edit.finish(around)
         assert revision.document.datasets[0].name == "SALES"
         assert revision.dropped == set()
 
@@ -198,6 +198,33 @@ class TestPage:
         )
         spicepod = page.spicepod_of(document)
         assert yaml.safe_load(page.yaml_of(spicepod)) == spicepod
+
+    @settings(max_examples=300)
+    @given(data=some.data())
+    def test_the_yaml_of_any_document_parses_to_exactly_the_config(self, data: some.DataObject) -> None:
+        text = some.text(max_size=40) | some.sampled_from(
+            ["yes", "null", "1e3", "0x1f", "~", "2026-01-01", "- a"]
+        )
+        dataset = some.builds(
+            Dataset,
+            from_=text,
+            name=text,
+            params=some.dictionaries(text, text, max_size=4),
+            notifications=some.booleans(),
+            description=some.none() | text,
+            visibility=some.sampled_from(VISIBILITIES),
+        )
+        view = some.builds(
+            View,
+            name=text,
+            sql=text,
+            description=some.none() | text,
+            visibility=some.sampled_from(VISIBILITIES),
+        )
+        document = data.draw(some.builds(Document, datasets=some.lists(dataset), views=some.lists(view)))
+        spicepod = page.spicepod_of(document)
+        assert yaml.safe_load(page.yaml_of(spicepod)) == spicepod
+        assert msgspec.convert(msgspec.to_builtins(document), Document) == document
 
     def test_a_statement_of_several_lines_is_a_block(self) -> None:
         document = Document(views=[View(name="v", sql="select 1\nfrom t")])

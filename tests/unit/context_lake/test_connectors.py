@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 from tests.unit.context_lake.conftest import s3
 
-from weir.context_lake.connectors import CONNECTORS
+from weir.context_lake.connectors import CONNECTORS, documented
 from weir.context_lake.connectors.source import read_from
 from weir.context_lake.document import Revision
 from weir.context_lake.surroundings import Surroundings
@@ -235,3 +235,15 @@ def test_the_operators_endpoint_serves_datasets_that_name_none(around: Surroundi
     assert options["allow_http"] == "true"
     assert options["region"] == "us-east-1"
     assert options["auth"] == "public"
+
+
+def test_the_reference_page_is_what_the_declarations_say() -> None:
+    root = Path(__file__).parents[3]
+    assert (root / "docs" / "reference" / "connectors.md").read_text() == documented.page()
+
+
+def test_every_parameter_is_on_the_reference_page() -> None:
+    page = documented.page()
+    for connector in CONNECTORS.values():
+        assert f"## `{connector.id}`" in page
+        assert all(f"| `{param.name}` |" in page for param in connector.params)

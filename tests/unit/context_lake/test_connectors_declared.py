@@ -61,7 +61,7 @@ def has_effect(param: Param) -> bool:
 def test_every_connector_says_how_its_from_reads() -> None:
     for name, connector in CONNECTORS.items():
         assert connector.id == name
-        assert read_from(connector.syntax.split(" ")[0]).connector == name  # type: ignore[union-attr]
+        assert read_from(connector.example).connector == name  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(("connector", "param"), DECLARED)

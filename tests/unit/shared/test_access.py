@@ -6,6 +6,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from litestar import get
+from litestar.di import NamedDependency
 from litestar.testing import TestClient
 
 from weir_shared.auth.guards import UnguardedRoute, open_to_all, requires_caller, requires_scope
@@ -30,7 +31,7 @@ def keys(tmp_path) -> KeyPair:
 
 def room(keys: KeyPair, *guards, render=render_engine_error):
     @get("/thing", guards=list(guards))
-    async def thing(principal: Principal) -> str:
+    async def thing(principal: NamedDependency[Principal]) -> str:
         return principal.identity
 
     return create_service(

@@ -76,6 +76,7 @@ def test_every_kind_of_value_is_read() -> None:
         ("WEIR_AUTH_MODE", "none"),
         ("WEIR_AUTH_MODE", "external"),
         ("WEIR_VM_PROVIDER", "vmware"),
+        ("WEIR_VM_PROVIDER", "kubernetes"),
         ("WEIR_SQL_TIMEOUT_SECONDS", "0"),
         ("WEIR_SQL_TIMEOUT_SECONDS", "1.5"),
         ("WEIR_LOCAL_SESSION_TTL", "soon"),

@@ -16,7 +16,7 @@ from weir.context_lake.surroundings import Surroundings
 
 SYNTAX = "abfs://container/path or abfs://container@account.dfs.core.windows.net/path"
 
-_CREDENTIAL = "azure credential"
+_CREDENTIAL = "Azure credential"
 _AUTHORITY = re.compile(r"[a-z0-9$][a-z0-9-]{0,62}(?:@([a-z0-9]{3,24})\.(?:dfs|blob)\.core\.windows\.net)?")
 
 
@@ -131,4 +131,11 @@ def _check_account(named: str | None, given: str | None, at: Place, found: Findi
         found.refuse(field, "abfs_account must be 3 to 24 lower-case letters and digits")
 
 
-CONNECTOR = Connector(id="abfs", syntax=SYNTAX, params=(*_OWN, *UNLISTED), check=check, locate=locate)
+CONNECTOR = Connector(
+    id="abfs",
+    example="abfs://container@account.dfs.core.windows.net/path/",
+    help="a blob or a folder of blobs in Azure storage; the account may be a parameter instead",
+    params=(*_OWN, *UNLISTED),
+    check=check,
+    locate=locate,
+)

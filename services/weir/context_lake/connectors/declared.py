@@ -56,16 +56,23 @@ class Param(Struct, frozen=True, kw_only=True):
 
 
 class Place(Struct, frozen=True):
-    """Where in the request a dataset stands: '' alone in its body, `addDatasets[0]` in a patch."""
+    """Where in the request a dataset or view stands: '' alone in its body, `addDatasets[0]` in a patch.
+
+    An update of something that the same patch adds lies over it: `over` has the fields that came later.
+    """
 
     prefix: str = ""
+    over: "Place | None" = None
+    fields: frozenset[str] = frozenset()
 
     def field(self, name: str) -> str:
+        if self.over is not None and name in self.fields:
+            return self.over.field(name)
         return f"{self.prefix}.{name}" if self.prefix else name
 
     def param(self, name: str) -> str:
         """A body of its own addresses a parameter by its bare name, as the reference does."""
-        return f"{self.prefix}.params.{name}" if self.prefix else name
+        return f"{self.field('params')}.{name}" if self.prefix else name
 
 
 class Findings(Struct):

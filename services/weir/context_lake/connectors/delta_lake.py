@@ -15,7 +15,7 @@ SYNTAX = "delta_lake:path, delta_lake:s3://bucket/path, delta_lake:gs://bucket/p
 _PREFIX = "delta_lake_"
 _CLOUDS = {"s3": "aws_", "s3a": "aws_", "gs": "google_", "abfs": "azure_", "abfss": "azure_", "az": "azure_"}
 _SHOWN = {"aws_": "s3://", "google_": "gs://", "azure_": "abfs://"}
-_AZURE_CREDENTIAL = "azure credential"
+_AZURE_CREDENTIAL = "Azure credential"
 _BUCKET = re.compile(r"[A-Za-z0-9$][A-Za-z0-9._-]{1,220}")
 _AZURE_SERVER = re.compile(r"[a-z0-9]{3,24}\.(?:dfs|blob)\.core\.windows\.net")
 
@@ -162,4 +162,11 @@ def _check_cloud(scheme: str, params: Params, at: Place, found: Findings) -> Non
             found.refuse(at.param(name), message, "conflict")
 
 
-CONNECTOR = Connector(id="delta_lake", syntax=SYNTAX, params=_PARAMS, check=check, locate=locate)
+CONNECTOR = Connector(
+    id="delta_lake",
+    example="delta_lake:s3://bucket/table",
+    help="a Delta table in S3, in `gs://` or `abfs://`, or in a folder under the import directory",
+    params=_PARAMS,
+    check=check,
+    locate=locate,
+)

@@ -28,4 +28,11 @@ def locate(text: SourceText, params: Params, around: Surroundings) -> Source:
     return Source(options={"table": read_names(text.path) or []} | options)
 
 
-CONNECTOR = Connector(id="duckdb", syntax=SYNTAX, params=_PARAMS, check=check, locate=locate)
+CONNECTOR = Connector(
+    id="duckdb",
+    example="duckdb:[[database.]schema.]table",
+    help="a table or view of a DuckDB file under the import directory",
+    params=_PARAMS,
+    check=check,
+    locate=locate,
+)

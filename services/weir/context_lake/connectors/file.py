@@ -20,4 +20,11 @@ def locate(text: SourceText, params: Params, around: Surroundings) -> Source:
     )
 
 
-CONNECTOR = Connector(id="file", syntax="file:path", params=LISTING, check=check, locate=locate)
+CONNECTOR = Connector(
+    id="file",
+    example="file:path/to/data.csv",
+    help="a file or a folder under the operator's import directory, and nowhere else",
+    params=LISTING,
+    check=check,
+    locate=locate,
+)

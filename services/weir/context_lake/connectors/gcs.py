@@ -85,5 +85,10 @@ def locate(text: SourceText, params: Params, _: Surroundings) -> Source:
 
 
 CONNECTOR = Connector(
-    id="gcs", syntax="gs://bucket/path", params=(*_OWN, *UNLISTED), check=check, locate=locate
+    id="gcs",
+    example="gs://bucket/path/",
+    help="an object or a folder of objects in Google Cloud Storage",
+    params=(*_OWN, *UNLISTED),
+    check=check,
+    locate=locate,
 )

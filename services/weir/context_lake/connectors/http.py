@@ -125,7 +125,12 @@ def _url(text: SourceText) -> str:
 
 CONNECTORS = tuple(
     Connector(
-        id=scheme, syntax=f"{scheme}://host/file", params=(*_OWN, *_LISTING), check=check, locate=locate
+        id=scheme,
+        example=f"{scheme}://host/path/data.csv",
+        help="one file behind a URL, fetched again when it has changed",
+        params=(*_OWN, *_LISTING),
+        check=check,
+        locate=locate,
     )
     for scheme in ("https", "http")
 )

@@ -165,4 +165,11 @@ def _check_keys(location: str, params: Params, at: Place, found: Findings) -> No
             found.refuse(at.param(name), f"{name} needs from to begin with iceberg:s3://", "conflict")
 
 
-CONNECTOR = Connector(id="iceberg", syntax=SYNTAX, params=_PARAMS, check=check, locate=locate)
+CONNECTOR = Connector(
+    id="iceberg",
+    example="iceberg:s3://bucket/table/metadata/name.metadata.json",
+    help="an Iceberg table by its metadata file, in S3 or under the import directory",
+    params=_PARAMS,
+    check=check,
+    locate=locate,
+)

@@ -78,4 +78,11 @@ def locate(text: SourceText, params: Params, _: Surroundings) -> Source:
     return Source(options={"table": read_names(text.path) or []} | options_of(_PARAMS, params))
 
 
-CONNECTOR = Connector(id="mysql", syntax=SYNTAX, params=_PARAMS, check=check, locate=locate)
+CONNECTOR = Connector(
+    id="mysql",
+    example="mysql:[database.]table",
+    help="a table or view of a MySQL or MariaDB server",
+    params=_PARAMS,
+    check=check,
+    locate=locate,
+)

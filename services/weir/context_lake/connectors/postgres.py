@@ -70,4 +70,11 @@ def locate(text: SourceText, params: Params, _: Surroundings) -> Source:
     return Source(options={"table": read_names(text.path) or []} | options_of(_PARAMS, params))
 
 
-CONNECTOR = Connector(id="postgres", syntax=SYNTAX, params=_PARAMS, check=check, locate=locate)
+CONNECTOR = Connector(
+    id="postgres",
+    example="postgres:[database.]schema.table",
+    help="a table or view of a PostgreSQL server; names with dots stand in double quotes",
+    params=_PARAMS,
+    check=check,
+    locate=locate,
+)

@@ -118,7 +118,8 @@ def _check_region(params: Params, at: Place, found: Findings) -> None:
 
 CONNECTOR = Connector(
     id="s3",
-    syntax="s3://bucket/path",
+    example="s3://bucket/path/",
+    help="an object or a folder of objects in S3, or in a store that speaks its protocol",
     params=(*_OWN, _PATH, *LISTING),
     check=check,
     locate=locate,

@@ -37,8 +37,10 @@ Locate = Callable[[SourceText, Params, Surroundings], Source]
 
 class Connector(Struct, frozen=True, kw_only=True):
     id: str
-    syntax: str
-    """How its `from` reads."""
+    example: str
+    """How a `from` of it reads."""
+    help: str
+    """What it reads, as the reference says it."""
     params: tuple[Param, ...]
     check: Check
     locate: Locate

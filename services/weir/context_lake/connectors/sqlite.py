@@ -30,4 +30,11 @@ def locate(text: SourceText, params: Params, around: Surroundings) -> Source:
     return Source(options={"table": read_names(text.path) or []} | options)
 
 
-CONNECTOR = Connector(id="sqlite", syntax=SYNTAX, params=_PARAMS, check=check, locate=locate)
+CONNECTOR = Connector(
+    id="sqlite",
+    example="sqlite:table",
+    help="a table or view of an SQLite file under the import directory",
+    params=_PARAMS,
+    check=check,
+    locate=locate,
+)

@@ -8,14 +8,14 @@ import msgspec
 import structlog
 from litestar import Request, Response, Router, post
 
+from weir.context_lake.formats import choose_format
 from weir.context_lake.routes.sql_document import RESPONSES, QueryOperation
 from weir.context_lake.sql import Answer, AnswerBroken, Query, SqlDesk, WantedQuery, check_query
 from weir_shared.auth.guards import provide_principal, requires_scope
-from weir_shared.errors import NotAcceptable, UnsupportedMediaType, ValidationFailed
+from weir_shared.errors import UnsupportedMediaType, ValidationFailed
 from weir_shared.web.errors import InvalidJson, field_error_of
 
 Receive = Callable[[], Awaitable[Any]]
-JSON_RANGES = frozenset({"", "*/*", "application/*", "application/json"})
 
 log = structlog.get_logger(__name__)
 
@@ -30,21 +30,32 @@ async def run_sql(request: Request[Any, Any, Any]) -> Response[Any]:
 
 
 def read_query(request: Request[Any, Any, Any], body: bytes, most_seconds: float) -> Query:
-    """Raises NotAcceptable, UnsupportedMediaType, InvalidJson, ValidationFailed."""
-    accepted = request.headers.get("accept", "").split(",")
-    if not any(kind.partition(";")[0].strip().lower() in JSON_RANGES for kind in accepted):
-        raise NotAcceptable("Answers are application/json")
+    """Raises UnknownFormat, UnsupportedMediaType, InvalidJson, ValidationFailed."""
+    return check_query(
+        _wanted(request, body),
+        most_seconds=most_seconds,
+        form=choose_format(request.headers.get("accept", "")),
+        uses_cache=not _forbids_cache(request.headers.get("cache-control", "")),
+        trace_id=request.headers.get("x-request-id", ""),
+    )
+
+
+def _wanted(request: Request[Any, Any, Any], body: bytes) -> WantedQuery:
     media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if media_type == "text/plain":
-        return check_query(WantedQuery(query=body.decode()), most_seconds=most_seconds)
+        return WantedQuery(query=body.decode())
     if media_type != "application/json":
         raise UnsupportedMediaType("A query is application/json or text/plain")
     try:
-        return check_query(msgspec.json.decode(body, type=WantedQuery), most_seconds=most_seconds)
+        return msgspec.json.decode(body, type=WantedQuery)
     except msgspec.ValidationError as fault:
         raise ValidationFailed([field_error_of(fault)]) from None
     except msgspec.DecodeError as fault:
         raise InvalidJson(str(fault)) from None
+
+
+def _forbids_cache(cache_control: str) -> bool:
+    return any(part.strip().lower() in ("no-cache", "no-store") for part in cache_control.split(","))
 
 
 class StreamedAnswer(Response[Any]):

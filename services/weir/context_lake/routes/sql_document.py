@@ -35,7 +35,12 @@ _QUERY = Schema(
     properties={
         "query": Schema(type=OpenAPIType.STRING, description="One SQL query; `sql` is another name of it"),
         "parameters": Schema(description="A list for $1, $2, …, or an object for $name"),
-        "maxRows": Schema(type=OpenAPIType.INTEGER, minimum=1, maximum=MAX_ROWS, default=DEFAULT_ROWS),
+        "maxRows": Schema(
+            type=OpenAPIType.INTEGER,
+            minimum=1,
+            description=f"At most so many rows. JSON: {DEFAULT_ROWS} unless told, up to {MAX_ROWS}; "
+            "a text table: up to 10000; NDJSON, CSV and Arrow have every row unless told",
+        ),
         "timeoutSeconds": Schema(
             type=OpenAPIType.NUMBER, minimum=1, maximum=MAX_SECONDS, default=MAX_SECONDS
         ),

@@ -19,3 +19,8 @@ async def drop_secrets(connection: Connection, tenant_id: str, references: Itera
     await connection.execute(
         "delete from lake_secrets where tenant_id = $1 and reference = any($2)", tenant_id, list(references)
     )
+
+
+async def list_references(connection: Connection, tenant_id: str) -> set[str]:
+    rows = await connection.fetch("select reference from lake_secrets where tenant_id = $1", tenant_id)
+    return {row["reference"] for row in rows}

@@ -20,12 +20,29 @@ class StoredLake(Struct, frozen=True, kw_only=True):
     updated_at: datetime | None = None
 
 
+class Version(Struct, frozen=True, kw_only=True):
+    """Who made a version, when and why."""
+
+    version: int
+    author: str
+    reason: str
+    created_at: datetime
+
+
+class KeptVersion(Version, frozen=True, kw_only=True):
+    document: Document
+
+
 class SealedLake(Struct, frozen=True, kw_only=True):
     """A lake and its secrets, of one moment."""
 
     version: int
     document: Document
     secrets: dict[str, bytes]
+
+
+async def newest_version(connection: Connection, tenant_id: str) -> int | None:
+    return await connection.fetchval("select version from lakes where tenant_id = $1", tenant_id)
 
 
 async def read_lake(connection: Connection, tenant_id: str) -> StoredLake:
@@ -98,6 +115,43 @@ async def append_config(
     )
     await connection.execute(
         "delete from lake_configs where tenant_id = $1 and version <= $2", tenant_id, version - KEPT_VERSIONS
+    )
+
+
+async def list_versions(
+    connection: Connection, tenant_id: str, *, before: int | None, limit: int
+) -> list[Version]:
+    """The versions that are kept, newest first, from below `before` on."""
+    rows = await connection.fetch(
+        """
+        select version, author, reason, created_at from lake_configs
+        where tenant_id = $1 and ($2::integer is null or version < $2)
+        order by version desc limit $3
+        """,
+        tenant_id,
+        before,
+        limit,
+    )
+    return [Version(**dict(row)) for row in rows]
+
+
+async def read_version(connection: Connection, tenant_id: str, version: int) -> KeptVersion | None:
+    row = await connection.fetchrow(
+        """
+        select version, author, reason, created_at, document from lake_configs
+        where tenant_id = $1 and version = $2
+        """,
+        tenant_id,
+        version,
+    )
+    if row is None:
+        return None
+    return KeptVersion(
+        version=row["version"],
+        author=row["author"],
+        reason=row["reason"],
+        created_at=row["created_at"],
+        document=_document(row["document"]),
     )
 
 

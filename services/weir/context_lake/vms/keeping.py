@@ -81,7 +81,9 @@ async def boot(keeper: Keeper, tenant_id: str, epoch: int) -> None:
         # Stopped while it started: nobody else knows of this process.
         await end(keeper, tenant_id, epoch)
         return
-    measures.BOOT_SECONDS.observe(claim.waited_seconds + time.monotonic() - started)
+    seconds = claim.waited_seconds + time.monotonic() - started
+    log.info("runtime started", tenant_id=tenant_id, epoch=epoch, seconds=round(seconds, 3), version=version)
+    measures.BOOT_SECONDS.observe(seconds)
     measures.count_transition("provisioning", "running", "boot")
     await keeper.doorbell.notify(f"vm:{tenant_id}")
 
@@ -98,6 +100,7 @@ async def hibernate(keeper: Keeper, tenant_id: str, epoch: int, *, force: bool =
     if vm.secret is not None and not force:
         await _drain(keeper, vm)
     await end(keeper, tenant_id, epoch)
+    log.info("runtime hibernated", tenant_id=tenant_id, epoch=epoch, forced=force)
     await move(keeper, tenant_id, "hibernating", epoch, "paused", cause="hibernated")
 
 

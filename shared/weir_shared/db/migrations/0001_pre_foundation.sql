@@ -10,7 +10,10 @@ end $$;
 
 do $$
 begin
-    execute format('grant weir_app to %I', current_user);
+    -- A superuser is no member of the role and need not be one; anybody else has to be let in.
+    if not pg_has_role(current_user, 'weir_app', 'member') then
+        execute format('grant weir_app to %I', current_user);
+    end if;
 exception
     when unique_violation then null;
 end $$;
