@@ -197,7 +197,7 @@ async def test_a_connection_is_kept_and_a_dead_one_is_replaced(lakes: Lakes, sou
     lake = await opened(lakes, source.dataset("t", "t"))
     for _ in range(3):
         assert await lake.rows("select a from t") == [{"a": 1}]
-    weir = "from pg_stat_activity where application_name = 'weir'"
+    weir = "from pg_stat_activity where application_name = 'weir' and datname = current_database()"
     assert await source.admin.fetchval(f"select count(*) {weir}") == 1
     await source.admin.execute(f"select pg_terminate_backend(pid) {weir}")
     assert await lake.rows("select a from t") == [{"a": 1}]
