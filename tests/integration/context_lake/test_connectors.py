@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
+import boto3
 import duckdb
 import pyarrow as pa
 import pyarrow.feather as feather
@@ -200,6 +201,20 @@ class TestLakeTables:
         write_deltalake(folder / "people", pa.Table.from_pylist(ROWS))
         await caller.add("people", f"delta_lake:{caller.tenant_id}/people")
         await caller.add("again", f"delta_lake:{folder / 'people'}")
+        assert await caller.rows("select * from people order by id") == ROWS
+        assert await caller.rows("select name from again where id = 2") == [{"name": "Chloé"}]
+
+    async def test_a_delta_table_in_s3_is_queried_with_its_own_keys(self, caller: Any, moto_url: str) -> None:
+        keys = {"aws_access_key_id": "k", "aws_secret_access_key": "s"}
+        client = boto3.client("s3", endpoint_url=moto_url, region_name="us-east-1", **keys)
+        client.create_bucket(Bucket="tables")
+        options = {**keys, "aws_endpoint": moto_url, "aws_allow_http": "true", "aws_region": "us-east-1"}
+        write_deltalake("s3://tables/people", pa.Table.from_pylist(ROWS), storage_options=options)
+        # Once at the operator's endpoint, once at its own.
+        await caller.add("people", "delta_lake:s3://tables/people", params=keys)
+        own = {f"delta_lake_{name}": value for name, value in options.items()}
+        added = await caller.add("again", "delta_lake:s3://tables/people", params=own)
+        assert added["warnings"] == []
         assert await caller.rows("select * from people order by id") == ROWS
         assert await caller.rows("select name from again where id = 2") == [{"name": "Chloé"}]
 

@@ -7,7 +7,7 @@ from weir.context_lake.connectors.declared import Findings, Param, Params, Place
 from weir.context_lake.connectors.import_paths import absolute, check_path
 from weir.context_lake.connectors.kinds import Kind
 from weir.context_lake.connectors.source import Connector, Source, SourceText
-from weir.context_lake.connectors.urls import carries_credentials, check_endpoint, refuse_credentials
+from weir.context_lake.connectors.urls import carries_credentials, check_endpoint
 from weir.context_lake.surroundings import Surroundings
 
 SYNTAX = "iceberg:path/metadata/name.metadata.json or iceberg:s3://bucket/path/metadata/name.metadata.json"
@@ -86,19 +86,12 @@ def check(text: SourceText, params: Params, at: Place, around: Surroundings, fou
     if _is_catalog(location):
         _refuse_catalog(location, at, found)
         return
-    named = _location(params.get(_METADATA, ""))
-    _check_place(location, at.field("from"), "from", around, at, found)
-    if named:
-        _check_place(named, at.param(_METADATA), _METADATA, around, at, found)
-        if _is_s3(named) != _is_s3(location):
-            found.refuse(at.param(_METADATA), f"{_METADATA} must lie where from lies", "mismatch")
-    if not (named or location).endswith(".json"):
-        field, name = (at.param(_METADATA), _METADATA) if named else (at.field("from"), "from")
-        if named:
-            found.refuse(field, f"{name} must name a metadata file, which ends in .json")
-        else:
-            message = f"{_METADATA} is required when from names no metadata file"
-            found.refuse(at.param(_METADATA), message, "required")
+    _check_place(location, at.field("from"), "from", around, found)
+    if named := _location(params.get(_METADATA, "")):
+        _check_metadata(named, location, at, around, found)
+    elif not location.endswith(".json"):
+        message = f"{_METADATA} is required when from names no metadata file"
+        found.refuse(at.param(_METADATA), message, "required")
     _check_keys(location, params, at, found)
     check_endpoint("iceberg_s3_endpoint", params, at, around, found)
 
@@ -140,22 +133,24 @@ def _refuse_catalog(location: str, at: Place, found: Findings) -> None:
         found.refuse(field, message, "not_available")
 
 
-def _check_place(
-    location: str, path: str, name: str, around: Surroundings, at: Place, found: Findings
-) -> None:
-    if not _is_s3(location):
-        if "://" in location:
-            found.refuse(
-                path, f"{name} must read {SYNTAX.replace('iceberg:', '') if name != 'from' else SYNTAX}"
-            )
-        else:
-            check_path(location, around.import_root, path, name, found)
-        return
+def _check_metadata(named: str, table: str, at: Place, around: Surroundings, found: Findings) -> None:
+    field = at.param(_METADATA)
+    if not named.endswith(".json"):
+        found.refuse(field, f"{_METADATA} must name a metadata file, which ends in .json")
+    elif _is_s3(named) != _is_s3(table):
+        found.refuse(field, f"{_METADATA} must lie where from lies", "mismatch")
+    else:
+        _check_place(named, field, _METADATA, around, found)
+
+
+def _check_place(location: str, field: str, name: str, around: Surroundings, found: Findings) -> None:
     bucket = location.partition("://")[2].partition("/")[0]
-    if "@" in bucket or carries_credentials(location):
-        refuse_credentials(at, found)
-    elif not _BUCKET.fullmatch(bucket):
-        found.refuse(path, f"{name} must name a bucket")
+    if not _is_s3(location) and "://" not in location:
+        check_path(location, around.import_root, field, name, found)
+    elif "@" in bucket or carries_credentials(location):
+        found.refuse(field, f"{name} must carry no credentials: put them in params", "credentials")
+    elif not _is_s3(location) or not _BUCKET.fullmatch(bucket):
+        found.refuse(field, f"{name} must be a path or read s3://bucket/path")
 
 
 def _check_keys(location: str, params: Params, at: Place, found: Findings) -> None:
