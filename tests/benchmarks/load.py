@@ -114,10 +114,6 @@ class Run:
     def rate(self) -> float:
         return len(self.totals) / self.seconds
 
-    def quantile(self, times: list[float], part: float) -> float:
-        ordered = sorted(times)
-        return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
-
     @property
     def p50(self) -> float:
         return statistics.median(self.totals)
@@ -125,10 +121,6 @@ class Run:
     @property
     def first_p50(self) -> float:
         return statistics.median(self.firsts)
-
-    @property
-    def first_p99(self) -> float:
-        return self.quantile(self.firsts, 0.99)
 
 
 async def drive(

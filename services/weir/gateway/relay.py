@@ -18,7 +18,7 @@ from weir.gateway.credentials import CREDENTIAL_HEADERS, CredentialDesk, Missing
 from weir_shared.auth.principal import ANONYMOUS, Principal
 from weir_shared.auth.tickets import HEADER, Audience, TicketOffice
 from weir_shared.errors import DeadlineExceeded, PayloadTooLarge, Unavailable, WeirError
-from weir_shared.web.errors import Renderer, error_headers, render_engine_error, render_lake_error, translate
+from weir_shared.web.errors import Renderer, error_headers, render_engine_error, render_lake_error
 
 ASGIScope = dict[str, Any]
 Headers = list[tuple[bytes, bytes]]
@@ -273,7 +273,7 @@ def _returned(headers: Sequence[tuple[bytes, bytes]]) -> Headers:
 
 async def send_error(error: WeirError, render: Renderer, scope: ASGIScope, send: Any) -> None:
     request_id = next((value.decode() for name, value in scope["headers"] if name == b"x-request-id"), "")
-    content = msgspec.json.encode(render(translate(error), request_id))
+    content = msgspec.json.encode(render(error, request_id))
     headers: Headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(content)).encode()),

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -145,9 +146,33 @@ async def test_a_cancelled_unit_gives_its_connection_back(dsn: str) -> None:
     await small.close()
 
 
-async def test_a_database_that_is_away_is_told_as_503() -> None:
-    with pytest.raises((DatabaseUnavailable, OSError)):
-        await open_database("postgresql://weir@127.0.0.1:1/none")
+async def test_a_database_that_goes_away_is_told_as_503(dsn: str) -> None:
+    """A line to Postgres that is cut while the pool is open, and refused afterwards."""
+    address = urlsplit(dsn)
+    lines: list[asyncio.StreamWriter] = []
+
+    async def pipe(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        while content := await source.read(65536):
+            sink.write(content)
+        sink.close()
+
+    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(address.hostname, address.port)
+        lines.extend((writer, back))
+        await asyncio.gather(pipe(reader, back), pipe(there, writer), return_exceptions=True)
+
+    line = await asyncio.start_server(connect, "127.0.0.1", 0)
+    port = line.sockets[0].getsockname()[1]
+    database = await open_database(dsn.replace(f":{address.port}/", f":{port}/"), size=1)
+    await database.ping()
+    line.close()
+    for writer in lines:
+        writer.transport.abort()
+    for _ in range(2):
+        with pytest.raises(DatabaseUnavailable) as told:
+            await asyncio.wait_for(database.ping(), 10)
+    assert told.value.status == 503
+    await database.close()
 
 
 @pytest.mark.parametrize(
