@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: up test bench conformance lock format clean
+.PHONY: up test bench bench-peers conformance lock format clean
 
 up: $(VENV)/.runtime
 	@exec $(RUN) -m weir up
@@ -16,6 +16,10 @@ test: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(RUN) -m tests.benchmarks
+
+# Installs other programs under .bench/ and takes minutes.
+bench-peers: $(VENV)/.dev
+	@$(RUN) -m tests.benchmarks agents peers
 
 conformance: $(VENV)/.dev
 	@$(RUN) -m tests.conformance $(SUITES)

@@ -6,6 +6,7 @@ The text under a field is its documentation: `docs/reference/settings.md` is gen
 
 import ast
 import inspect
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -17,6 +18,8 @@ from msgspec import NODEFAULT, Struct
 from msgspec.structs import fields
 
 PREFIX = "WEIR_"
+# However many events come, a dataset is read again after this.
+MOST_DEBOUNCE_SECONDS = 30
 
 
 class SettingError(Exception):
@@ -62,11 +65,23 @@ class Settings(Struct, frozen=True, kw_only=True):
     allow_private_addresses: bool = False
     """1: models, MCP servers, http sources and S3 endpoints may be on private or loopback addresses. 1 under `weir up`."""
 
+    mcp_stdio: bool = False
+    """1: tenants may configure MCP servers of the type stdio: programs that run on the platform's own machine, as its user."""
+
     import_root: Path | None = None
     """The only directory that `file:` datasets may read. Unset: `imports` in the data directory."""
 
+    import_max_mib: int = 1024
+    """How large a file may be that a tenant uploads with `POST /imports`, in MiB."""
+
+    imports_quota_mib: int = 10240
+    """How much one tenant's uploads may take in all, in MiB. They lie in `uploads` in the data directory."""
+
     aws_endpoint_url: str | None = None
     """The S3 and SQS endpoint for tests (moto); with the usual `AWS_*` credentials."""
+
+    s3_role_arn: str | None = None
+    """The AWS role that a tenant's `s3_auth: iam_role` datasets are read as, with `{tenant}` for the tenant's id, which is the external id too. Context lake and worker assume it with the `AWS_*` credentials of their environment. Unset: `iam_role` is refused."""
 
     sql_timeout_seconds: int = 180
     """The whole budget of one `POST /sql`: start of the runtime, queue, planning and execution."""
@@ -80,11 +95,47 @@ class Settings(Struct, frozen=True, kw_only=True):
     vm_memory_mib: int = 2048
     """Memory of one runtime in MiB; above it the runtime is killed and the next query brings it back."""
 
+    vm_kept_tables_mib: int = 256
+    """Memory of a runtime, in MiB and at most an eighth of all, for tables of small local files that are asked often; 0: none."""
+
+    vm_recycle_mib: int | None = None
+    """Memory in MiB above which an idle runtime is replaced by a fresh one. Unset: half of `WEIR_VM_MEMORY_MIB`."""
+
+    vm_sandbox: Literal["none", "bwrap"] = "none"
+    """none: a runtime is forked, with limits and an empty environment. bwrap: it starts fresh inside bubblewrap."""
+
+    lake_max_datasets: int = 200
+    """How many datasets one lake may hold."""
+
+    lake_max_views: int = 200
+    """How many views one lake may hold."""
+
+    lake_max_params: int = 64
+    """How many parameters one dataset may have."""
+
+    lake_max_value_bytes: int = 8192
+    """How long the value of one parameter may be, in bytes."""
+
+    lake_max_config_bytes: int = 1048576
+    """How large a lake's configuration may be, in bytes."""
+
+    lake_kept_mib: int = 10240
+    """How much disk the rows that one lake keeps (accelerated datasets and views) may take, in MiB."""
+
+    refresh_timeout_seconds: int = 3600
+    """How long one refresh may take before it is given up; what was loaded before stays."""
+
+    refresh_wakes: bool = False
+    """1: a refresh that is due by its schedule wakes a sleeping runtime; 0: it waits for the next start."""
+
     confirm_timeout_seconds: int = 300
-    """How long a confirmation waits for its answer before it counts as a refusal (no effect yet: no gates)."""
+    """How long a confirmation waits for its answer before it counts as a refusal."""
 
     refresh_debounce_seconds: float = 2.0
-    """Quiet time after an S3 event before the dataset is refreshed (no effect yet: no notifications)."""
+    """Quiet time in seconds after an S3 event before the dataset is refreshed; after 30 s of events it is in any case."""
+
+    reconcile_seconds: float = 3600.0
+    """How often the objects of a dataset with notifications are listed, for changes that no message told of."""
 
     lake_url: str = "http://127.0.0.1:8444"
     """Where the context-lake service listens and is found."""
@@ -113,8 +164,16 @@ class Settings(Struct, frozen=True, kw_only=True):
         return self.import_root or self.data_dir / "imports"
 
     @property
+    def uploads(self) -> Path:
+        return self.data_dir / "uploads"
+
+    @property
     def host_socket(self) -> Path:
         return self.lake_host_socket or self.data_dir / "run" / "lake-host.sock"
+
+    @property
+    def vm_recycle_bytes(self) -> int:
+        return (self.vm_recycle_mib or self.vm_memory_mib // 2) * 1024 * 1024
 
     @property
     def session_seconds(self) -> int:
@@ -171,9 +230,23 @@ def duration_seconds(text: str) -> int:
 def _check(settings: Settings) -> None:
     if not 1 <= settings.port <= 65535:
         raise SettingError("WEIR_PORT must be between 1 and 65535")
-    for name in ("sql_timeout_seconds", "vm_idle_seconds", "confirm_timeout_seconds", "vm_memory_mib"):
+    for name in (
+        "sql_timeout_seconds",
+        "vm_idle_seconds",
+        "confirm_timeout_seconds",
+        "vm_memory_mib",
+        "lake_kept_mib",
+        "refresh_timeout_seconds",
+        "import_max_mib",
+        "imports_quota_mib",
+    ):
         if getattr(settings, name) <= 0:
             raise SettingError(f"{PREFIX}{name.upper()} must be greater than 0")
+    _check_memory(settings)
+    if not 0 <= settings.refresh_debounce_seconds <= MOST_DEBOUNCE_SECONDS:
+        raise SettingError(f"WEIR_REFRESH_DEBOUNCE_SECONDS must be between 0 and {MOST_DEBOUNCE_SECONDS}")
+    if not 1 <= settings.reconcile_seconds < math.inf:
+        raise SettingError("WEIR_RECONCILE_SECONDS must be 1 or more")
     try:
         positive = settings.session_seconds > 0
     except ValueError:
@@ -183,12 +256,24 @@ def _check(settings: Settings) -> None:
     token = settings.bootstrap_admin_token
     if token is not None and not re.fullmatch(r"bb_[0-9a-f]{64}", token):
         raise SettingError("WEIR_BOOTSTRAP_ADMIN_TOKEN must be bb_ followed by 64 lower-case hex digits")
+    role = settings.s3_role_arn
+    if role is not None and not re.fullmatch(
+        r"arn:[\w-]+:iam::\d{12}:role/[\w+=,.@/-]*\{tenant\}[\w+=,.@/-]*", role
+    ):
+        raise SettingError("WEIR_S3_ROLE_ARN must read arn:aws:iam::<account>:role/<name with {tenant}>")
     if settings.vm_provider == "kubernetes":
         raise SettingError(
             "WEIR_VM_PROVIDER=kubernetes is not available in this version; leave it at process"
         )
     if settings.auth_mode == "external" and settings.jwt_public_key_path is None:
         raise SettingError("WEIR_AUTH_MODE=external needs WEIR_JWT_PUBLIC_KEY_PATH")
+
+
+def _check_memory(settings: Settings) -> None:
+    if settings.vm_kept_tables_mib < 0:
+        raise SettingError(f"{PREFIX}VM_KEPT_TABLES_MIB must not be negative")
+    if settings.vm_recycle_mib is not None and not 0 < settings.vm_recycle_mib <= settings.vm_memory_mib:
+        raise SettingError("WEIR_VM_RECYCLE_MIB must be greater than 0 and at most WEIR_VM_MEMORY_MIB")
 
 
 def _parse(variable: str, text: str, kind: Any) -> Any:

@@ -2,22 +2,31 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import ClassVar
 
-from msgspec import Struct
+from msgspec import Struct, field
 
-from weir.context_lake import secrets
+from weir.context_lake import names, secrets, settling
+from weir.context_lake.columns import Columns
 from weir.context_lake.config import Edit
 from weir.context_lake.document import Authorship, Changes, Document, Revision
+from weir.context_lake.notifications import provisioning
+from weir.context_lake.notifications.provisioning import NOTHING, Prepared, Provisioning
+from weir.context_lake.notifications.queues import Queues
+from weir.context_lake.refreshes import schedules
+from weir.context_lake.remembered import Documents
 from weir.context_lake.surroundings import Surroundings
-from weir.context_lake.tables import lake_answers, lake_secrets, lakes
+from weir.context_lake.tables import lake_answers, lake_imports, lake_schemas, lake_secrets, lakes
 from weir.context_lake.tables.lake_answers import KeptAnswer
+from weir.context_lake.tables.lake_notifications import Queue
+from weir.context_lake.tables.lake_schemas import KeptSchema
 from weir.context_lake.tables.lakes import StoredLake
+from weir.context_lake.turns import Turns
 from weir_shared import clock
 from weir_shared.auth.principal import Principal
-from weir_shared.db.pool import Database
-from weir_shared.errors import Conflict, FieldError, WeirError
+from weir_shared.db.pool import Connection, Database
+from weir_shared.errors import Conflict, FieldError, PayloadTooLarge, WeirError
 from weir_shared.queue.doorbell import Doorbell
 from weir_shared.sealing import Vault
 
@@ -54,6 +63,15 @@ class KeyReused(Conflict):
         super().__init__("This Idempotency-Key has been used for another request")
 
 
+class ImportsFull(PayloadTooLarge):
+    code = "imports_full"
+
+    def __init__(self, quota_bytes: int) -> None:
+        super().__init__(
+            f"The uploads of one tenant take at most {quota_bytes // 1024**2} MiB in all; drop one first"
+        )
+
+
 class Catalogue(Struct, frozen=True):
     """What a change of a lake needs."""
 
@@ -61,6 +79,10 @@ class Catalogue(Struct, frozen=True):
     vault: Vault
     doorbell: Doorbell
     surroundings: Surroundings
+    columns: Columns
+    documents: Documents
+    turns: Turns
+    queues: Queues
 
 
 class Retry(Struct, frozen=True):
@@ -76,7 +98,17 @@ class Terms(Struct, frozen=True, kw_only=True):
     versions: frozenset[int] | None = None
     """The versions on which it may be made; None: any."""
     validate_only: bool = False
+    probe: bool = False
+    """Whether a dataset's source is opened before the change is made."""
     retry: Retry | None = None
+
+
+class FoundColumn(Struct, frozen=True):
+    """A column of a source, its type in Arrow's words."""
+
+    name: str
+    type: str
+    nullable: bool
 
 
 class Written(Struct, frozen=True, kw_only=True):
@@ -88,6 +120,10 @@ class Written(Struct, frozen=True, kw_only=True):
     changes: Changes = Changes()
     is_kept: bool = True
     """False when it was only tried."""
+    queues: Mapping[str, Queue] = field(default_factory=dict[str, Queue])
+    """Of the datasets that have notifications, by the keys of their names."""
+    columns: list[FoundColumn] | None = None
+    """What a probe has found; None: it was not asked for."""
 
 
 class Reply(Struct, frozen=True, kw_only=True):
@@ -100,11 +136,12 @@ class Reply(Struct, frozen=True, kw_only=True):
 
 Tell = Callable[[Written], Reply]
 Plan = Callable[[StoredLake, Authorship], Awaitable[Revision | None]]
+Probe = Callable[[Revision], Awaitable[list[FoundColumn]]]
 
 
 async def read_lake(catalogue: Catalogue, principal: Principal) -> StoredLake:
     async with catalogue.database.tenant(principal.tenant_id) as connection:
-        return await lakes.read_lake(connection, principal.tenant_id)
+        return await catalogue.documents.read_lake(connection, principal.tenant_id)
 
 
 async def edit_lake(
@@ -115,6 +152,7 @@ async def edit_lake(
     reason: str,
     terms: Terms,
     tell: Tell,
+    probe: Probe | None = None,
 ) -> Reply:
     """`edit` puts its operations on the edit, and may refuse by raising. Raises as `revise`, ValidationFailed."""
 
@@ -124,21 +162,65 @@ async def edit_lake(
         if started.is_empty:
             return None
         if started.parses:
-            return await asyncio.to_thread(started.finish, catalogue.surroundings)
-        return started.finish(catalogue.surroundings)
+            revision = await asyncio.to_thread(started.finish, catalogue.surroundings)
+        else:
+            revision = started.finish(catalogue.surroundings)
+        asked = settling.views_to_judge(started, revision)
+        if not asked:
+            return revision
+        verdicts = await catalogue.columns.judge(principal.tenant_id, revision.document, asked)
+        return settling.settle(started, revision, verdicts)
 
-    return await revise(catalogue, principal, plan, reason=reason, terms=terms, tell=tell)
+    return await revise(catalogue, principal, plan, reason=reason, terms=terms, tell=tell, probe=probe)
 
 
 async def revise(
-    catalogue: Catalogue, principal: Principal, plan: Plan, *, reason: str, terms: Terms, tell: Tell
+    catalogue: Catalogue,
+    principal: Principal,
+    plan: Plan,
+    *,
+    reason: str,
+    terms: Terms,
+    tell: Tell,
+    probe: Probe | None = None,
 ) -> Reply:
-    """Makes the next version of a lake: read, plan aside, seal, write if nobody else has written.
+    """Makes the next version of a lake: read, plan aside, probe, seal, write if nobody else has written.
 
-    `plan` is called again on the newer lake when somebody has; None means that there is nothing to change.
-    Raises VersionMismatch, KeyReused, LakeBusy when others go on and on, and whatever `plan` does.
+    Writers of one process take turns; those of another are found out by the version that they leave. `plan` is
+    then called again on the newer lake; None means that there is nothing to change. `probe` looks at a revision's
+    source and may refuse it; it is called with every plan, and remembers. Queues that a revision needs are made
+    before it is kept.
+    Raises ProvisioningFailed, VersionMismatch, KeyReused, LakeBusy when others go on and on, and whatever `plan` does.
     """
     by = Authorship(principal.identity, clock.rfc3339(clock.now()), principal.is_admin)
+    if probe is not None:
+        # A source may take its time: nobody else waits for a turn behind it.
+        await _probe_ahead(catalogue, principal, plan, terms, by, probe)
+    async with catalogue.turns.of(principal.tenant_id):
+        return await _revise(catalogue, principal, plan, reason, terms, tell, by, probe)
+
+
+async def _probe_ahead(
+    catalogue: Catalogue, principal: Principal, plan: Plan, terms: Terms, by: Authorship, probe: Probe
+) -> None:
+    lake, answered = await _look(catalogue, principal, terms)
+    if answered is None and (terms.versions is None or lake.version in terms.versions):
+        revision = await plan(lake, by)
+        if revision is not None:
+            await probe(revision)
+
+
+async def _revise(
+    catalogue: Catalogue,
+    principal: Principal,
+    plan: Plan,
+    reason: str,
+    terms: Terms,
+    tell: Tell,
+    by: Authorship,
+    probe: Probe | None,
+) -> Reply:
+    queues = Provisioning(catalogue.database, catalogue.queues, principal.tenant_id)
     for attempt in range(ATTEMPTS):
         lake, answered = await _look(catalogue, principal, terms)
         if answered is not None:
@@ -147,18 +229,23 @@ async def revise(
             raise VersionMismatch(lake.version)
         revision = await plan(lake, by)
         if revision is None:
-            return tell(Written(version=lake.version, document=lake.document))
+            prepared = await queues.prepare(lake.document, lake.document, is_trial=True)
+            return tell(Written(version=lake.version, document=lake.document, queues=prepared.queues))
+        columns = None if probe is None else await probe(revision)
+        prepared = await queues.prepare(lake.document, revision.document, is_trial=terms.validate_only)
         written = Written(
             version=lake.version if terms.validate_only else lake.version + 1,
             document=revision.document,
             warnings=revision.warnings,
             changes=revision.changes,
             is_kept=not terms.validate_only,
+            queues=prepared.queues,
+            columns=columns,
         )
         reply = tell(written)
         if terms.validate_only:
             return reply
-        if await _write(catalogue, principal, written, revision, reason, terms.retry, reply):
+        if await _write(catalogue, principal, written, revision, prepared, reason, terms.retry, reply):
             tenant_id = principal.tenant_id
             key = f"{tenant_id}:{written.version}"
             await catalogue.doorbell.ring("lake.apply", key=key, tenant_id=tenant_id)
@@ -167,12 +254,17 @@ async def revise(
     raise LakeBusy
 
 
+async def find_answer(catalogue: Catalogue, principal: Principal, terms: Terms) -> Reply | None:
+    """What the same request was answered before, under the key that it carries. Raises KeyReused."""
+    return (await _look(catalogue, principal, terms))[1]
+
+
 async def _look(catalogue: Catalogue, principal: Principal, terms: Terms) -> tuple[StoredLake, Reply | None]:
     """The lake, then the answer that the same request may have had: in this order, so that whoever sees
     a twin's change also sees its answer."""
     tenant_id, retry = principal.tenant_id, terms.retry
     async with catalogue.database.tenant(tenant_id) as connection:
-        lake = await lakes.read_lake(connection, tenant_id)
+        lake = await catalogue.documents.read_lake(connection, tenant_id)
         if retry is None:
             return lake, None
         kept = await lake_answers.find_answer(connection, tenant_id, principal.identity, retry.key)
@@ -188,6 +280,7 @@ async def _write(
     principal: Principal,
     written: Written,
     revision: Revision,
+    prepared: Prepared,
     reason: str,
     retry: Retry | None,
     reply: Reply,
@@ -203,6 +296,12 @@ async def _write(
         )
         if sealed:
             await lake_secrets.keep_secrets(connection, tenant_id, sealed)
+        if prepared is not NOTHING:
+            await provisioning.write_down(connection, tenant_id, prepared)
+        await schedules.write_down(connection, tenant_id, revision)
+        if gone := revision.changes.datasets.removed:
+            await lake_schemas.drop_schemas(connection, tenant_id, [names.key_of(name) for name in gone])
+        await _keep_imports(connection, tenant_id, author, revision, catalogue.surroundings)
         if revision.dropped:
             await lake_secrets.drop_secrets(connection, tenant_id, revision.dropped)
         if retry is not None:
@@ -211,6 +310,25 @@ async def _write(
             )
             await lake_answers.keep_answer(connection, tenant_id, author, retry.key, kept)
     return True
+
+
+async def _keep_imports(
+    connection: Connection, tenant_id: str, author: str, revision: Revision, around: Surroundings
+) -> None:
+    """Raises ImportsFull; the lake's row, which is held by now, lets one change of a tenant count at a time."""
+    if revision.dropped_imports:
+        await lake_imports.drop_imports(connection, tenant_id, revision.dropped_imports)
+    for brought in revision.brought:
+        await lake_imports.add_import(connection, tenant_id, brought.file, size=brought.size, author=author)
+        dataset = revision.document.find_dataset(brought.name)
+        assert dataset is not None, "a file is brought for a dataset"
+        schema = KeptSchema(dataset.fingerprint, brought.schema)
+        await lake_schemas.keep_schemas(connection, tenant_id, {names.key_of(brought.name): schema})
+    if (
+        revision.brought
+        and await lake_imports.total_bytes(connection, tenant_id) > around.imports_quota_bytes
+    ):
+        raise ImportsFull(around.imports_quota_bytes)
 
 
 def etag_of(version: int) -> str:

@@ -1,40 +1,60 @@
 """One view of a request held against every rule that needs no other view; what is left is a view that may be kept."""
 
+from typing import Any
+
 from weir.context_lake import names
-from weir.context_lake.checking import check_description, check_name, check_visibility
+from weir.context_lake.checking import (
+    check_description,
+    check_metadata,
+    check_name,
+    check_visibility,
+    refuse_not_yet,
+)
 from weir.context_lake.connectors.declared import Findings, Place
 from weir.context_lake.document import Authorship, View, WantedView
+from weir.context_lake.refreshes.checking import check_acceleration, check_times, check_view_refresh
 from weir.context_lake.statement import Statement, StatementFault, read_statement
 
 _RESERVED_SCHEMAS = ("information_schema", "runtime")
-_LATER = ("sql_ref", "columns", "metadata", "ready_state", "acceleration", "refresh")
+NOT_YET: dict[str, Any] = dict.fromkeys(("sql_ref", "columns"))
 
 
 def check_view(
     wanted: WantedView, at: Place, before: View | None, by: Authorship, found: Findings
-) -> View | None:
-    """The view as it is kept, or None when something is wrong with it. Parses: not for the event loop."""
+) -> tuple[View, Statement] | None:
+    """The view as it is kept and its statement, or None when something is wrong with it.
+
+    Parses: not for the event loop.
+    """
     faults = len(found.errors)
     name = check_name(wanted.name, at, found)
     statement = _statement(wanted, at, found)
     description = check_description(wanted.description, at, found)
     visibility = check_visibility(wanted.visibility, at, found)
-    for field in _LATER:
-        if getattr(wanted, field):
-            message = f"{field} is not available in this version"
-            found.refuse(at.field(field), message, "not_available")
+    metadata = check_metadata(wanted.metadata, at, found)
+    times = check_times(wanted, at, found)
+    refresh = check_view_refresh(wanted.refresh, wanted.acceleration, at, found)
+    acceleration = check_acceleration(wanted.acceleration, times, name, at, found, is_view=True)
+    refuse_not_yet(wanted, NOT_YET, at, found)
     if len(found.errors) > faults or statement is None:
         return None
-    return View(
+    view = View(
         name=name,
         sql=statement.text,
         reads=[names.key_of(relation) for relation in statement.relations],
         description=description,
         visibility=visibility,
+        metadata=metadata,
+        refresh=refresh,
+        acceleration=acceleration,
+        time_column=times.column,
+        time_format=times.form,
+        ready_state=times.ready_state,
         created_at=before.created_at if before else by.moment,
         updated_at=by.moment,
         created_by=before.created_by if before else by.author,
     )
+    return view, statement
 
 
 def _statement(wanted: WantedView, at: Place, found: Findings) -> Statement | None:
@@ -54,7 +74,4 @@ def _statement(wanted: WantedView, at: Place, found: Findings) -> Statement | No
         if schema in _RESERVED_SCHEMAS:
             message = f"a view must not read from {schema}"
             found.refuse(at.field("sql"), message, "relation_not_allowed")
-    for number in statement.unnamed:
-        message = f"column {number} has no name of its own: give it one with AS"
-        found.warn(at.field("sql"), message, "unnamed_column")
     return statement

@@ -15,8 +15,10 @@ from weir.context_lake import lineage, names
 from weir.context_lake.checking import DatasetCheck
 from weir.context_lake.checking_views import check_view
 from weir.context_lake.connectors.declared import Findings, Place, reference_in
+from weir.context_lake.connectors.imported import import_in
 from weir.context_lake.document import (
     Authorship,
+    Brought,
     Changes,
     Dataset,
     Document,
@@ -26,6 +28,7 @@ from weir.context_lake.document import (
     WantedDataset,
     WantedView,
 )
+from weir.context_lake.statement import Statement
 from weir.context_lake.surroundings import Surroundings
 from weir_shared.errors import FieldError, ValidationFailed, field_error_of
 
@@ -57,7 +60,11 @@ class Shelf(Generic[Kept, Wanted]):
         if key in self.changed:
             return msgspec.to_builtins(self.changed[key][0])
         known: dict[str, Any] = msgspec.to_builtins(self.kept[key])
-        return {name: value for name, value in known.items() if name in _UPDATABLE[self.kind]}
+        shown = {name: value for name, value in known.items() if name in _UPDATABLE[self.kind]}
+        item = self.kept[key]
+        if isinstance(item, Dataset) and item.columns:
+            shown["columns"] = [column.shown() for column in item.columns]
+        return shown
 
     def changes(self) -> Names:
         def shown(keys: Iterable[str], items: dict[str, Kept]) -> list[str]:
@@ -71,8 +78,15 @@ class Shelf(Generic[Kept, Wanted]):
 
 
 _UPDATABLE = {
-    "dataset": ("from", "name", "params", "notifications", "description", "visibility"),
-    "view": ("name", "sql", "description", "visibility"),
+    "dataset": (
+        *("from", "name", "params", "notifications", "description", "visibility", "metadata"),
+        "columns",
+        *("acceleration", "time_column", "time_format", "ready_state"),
+    ),
+    "view": (
+        *("name", "sql", "description", "visibility", "metadata"),
+        *("refresh", "acceleration", "time_column", "time_format", "ready_state"),
+    ),
 }
 
 
@@ -81,24 +95,32 @@ class Edit:
 
     def __init__(self, document: Document, by: Authorship) -> None:
         self._before = document
-        self._by = by
-        self._found = Findings([], [])
+        self.by = by
+        self.found = Findings([], [])
+        self.statements: dict[str, Statement] = {}
+        """Of the views that are written, by their keys."""
+        self.brought: list[Brought] = []
         self.datasets = Shelf[Dataset, WantedDataset]("dataset", WantedDataset, document.datasets)
         self.views = Shelf[View, WantedView]("view", WantedView, document.views)
 
     @property
     def is_empty(self) -> bool:
         shelves = (self.datasets, self.views)
-        return not self._found.errors and not any(shelf.changed or shelf.removed for shelf in shelves)
+        return not self.found.errors and not any(shelf.changed or shelf.removed for shelf in shelves)
 
     @property
     def parses(self) -> bool:
         """Whether finishing takes more than a moment."""
-        return bool(self.views.changed)
+        accelerated = any(wanted.acceleration for wanted, _ in self.datasets.changed.values())
+        return bool(self.views.changed) or accelerated
+
+    def bring_import(self, brought: Brought) -> None:
+        """Lets a dataset of this request read a file that came with it."""
+        self.brought.append(brought)
 
     def refuse(self, path: str, message: str, code: str = "invalid") -> None:
         """Notes a fault that was found outside."""
-        self._found.refuse(path, message, code)
+        self.found.refuse(path, message, code)
 
     def add_dataset(self, wanted: WantedDataset, at: Place) -> None:
         self._add(self.datasets, wanted, at)
@@ -133,18 +155,23 @@ class Edit:
         self._check_lineage()
         for shelf, most in ((self.datasets, around.max_datasets), (self.views, around.max_views)):
             if len(shelf.kept) > most:
-                self._found.refuse("", f"a lake holds at most {most} {shelf.kind}s", "limit_exceeded")
-        if self._found.errors:
-            raise ValidationFailed(self._found.errors)
+                self.found.refuse("", f"a lake holds at most {most} {shelf.kind}s", "limit_exceeded")
         document = Document(
             datasets=sorted(self.datasets.kept.values(), key=_by_name),
             views=sorted(self.views.kept.values(), key=_by_name),
         )
+        if len(msgspec.json.encode(document)) > around.max_config_bytes:
+            message = f"the configuration of a lake has at most {around.max_config_bytes} bytes"
+            self.found.refuse("", message, "limit_exceeded")
+        if self.found.errors:
+            raise refusal_of(self.found.errors)
         return Revision(
             document=document,
             literals=literals,
             dropped=self._before.references() - document.references(),
-            warnings=self._found.warnings,
+            brought=self.brought,
+            dropped_imports=self._before.imports() - document.imports(),
+            warnings=self.found.warnings,
             changes=Changes(self.datasets.changes(), self.views.changes()),
         )
 
@@ -153,21 +180,21 @@ class Edit:
         # One without a name is kept apart, to be told of by its check.
         key = names.key_of(name) or f"[{len(shelf.changed)}]"
         if key in shelf.changed:
-            self._found.refuse(at.field("name"), f"{name} is added twice", "duplicate")
+            self.found.refuse(at.field("name"), f"{name} is added twice", "duplicate")
         elif self.datasets.holds(key) or self.views.holds(key):
-            self._found.refuse(at.field("name"), f"name {name} is in use", "conflict")
+            self.found.refuse(at.field("name"), f"name {name} is in use", "conflict")
         else:
             shelf.changed[key] = (wanted, at)
 
     def _replace(self, shelf: Shelf[Kept, Wanted], name: str, wanted: Wanted, at: Place) -> None:
         key = names.key_of(name)
         if not shelf.holds(key):
-            self._found.refuse(at.field("name"), f"there is no {shelf.kind} {name}", "not_found")
+            self.found.refuse(at.field("name"), f"there is no {shelf.kind} {name}", "not_found")
             return
         if wanted.name is UNSET:
             wanted = msgspec.structs.replace(wanted, name=_name_on(shelf, key))
         elif names.key_of(str(wanted.name)) != key:
-            self._found.refuse(at.field("name"), f"name must be {name}, as in the path", "name_mismatch")
+            self.found.refuse(at.field("name"), f"name must be {name}, as in the path", "name_mismatch")
         shelf.changed[key] = (wanted, at)
         shelf.updated[key] = at
 
@@ -175,12 +202,12 @@ class Edit:
         key = names.key_of(name)
         known = shelf.kept.get(key)
         if key in shelf.updated:
-            self._found.refuse(at.prefix, f"{name} is updated twice", "duplicate")
-        elif not shelf.holds(key) or (known is not None and not self._by.sees(known)):
-            self._found.refuse(at.prefix, f"there is no {shelf.kind} {name}", "not_found")
+            self.found.refuse(at.prefix, f"{name} is updated twice", "duplicate")
+        elif not shelf.holds(key) or (known is not None and not self.by.sees(known)):
+            self.found.refuse(at.prefix, f"there is no {shelf.kind} {name}", "not_found")
         elif isinstance(new := fields.get("name"), str) and names.key_of(new) != key:
             message = f"name must be {name}: a {shelf.kind} cannot be renamed here"
-            self._found.refuse(at.field("name"), message, "rename_not_supported")
+            self.found.refuse(at.field("name"), message, "rename_not_supported")
         else:
             self._lay_over(shelf, key, fields, at)
 
@@ -190,7 +217,7 @@ class Edit:
         try:
             wanted = msgspec.convert(whole, shelf.wanted_type)
         except msgspec.ValidationError as fault:
-            self._found.errors.append(placed(fault, at))
+            self.found.errors.append(placed(fault, at))
             return
         below = shelf.changed[key][1] if key in shelf.changed else at
         shelf.changed[key] = (wanted, Place(below.prefix, over=at, fields=frozenset(fields)))
@@ -200,9 +227,9 @@ class Edit:
         key = names.key_of(name)
         known = shelf.kept.get(key)
         if key in shelf.removed:
-            self._found.refuse(at.prefix, f"{name} is removed twice", "duplicate")
-        elif known is None or not self._by.sees(known):
-            self._found.refuse(at.prefix or "name", f"there is no {shelf.kind} {name}", "not_found")
+            self.found.refuse(at.prefix, f"{name} is removed twice", "duplicate")
+        elif known is None or not self.by.sees(known):
+            self.found.refuse(at.prefix or "name", f"there is no {shelf.kind} {name}", "not_found")
         else:
             del shelf.kept[key]
             shelf.removed[key] = at
@@ -211,10 +238,15 @@ class Edit:
         """Keeps what may be kept; the literals that are to be sealed, by their references."""
         literals: dict[str, str] = {}
         known = self._before.references()
+        readable = {import_in(d.from_) for d in self._before.datasets if self.by.sees(d)}
+        readable |= {brought.file for brought in self.brought}
         for key, (wanted, at) in self.datasets.changed.items():
             origin = self.datasets.origin(key)
-            checked = DatasetCheck(wanted, at, around, self._found, known)
-            dataset = checked.dataset(origin, self._by)
+            checked = DatasetCheck(wanted, at, around, self.found, known)
+            dataset = checked.dataset(origin, self.by)
+            if dataset is not None and (file := import_in(dataset.from_)) and file not in readable:
+                message = "from names no upload that a dataset of yours reads"
+                self.found.refuse(at.field("from"), message, "import_not_found")
             if dataset is None:
                 self.datasets.kept.pop(key, None)
             else:
@@ -225,11 +257,11 @@ class Edit:
 
     def _check_views(self) -> None:
         for key, (wanted, at) in self.views.changed.items():
-            view = check_view(wanted, at, self.views.origin(key), self._by, self._found)
-            if view is None:
+            checked = check_view(wanted, at, self.views.origin(key), self.by, self.found)
+            if checked is None:
                 self.views.kept.pop(key, None)
             else:
-                self.views.kept[key] = view
+                self.views.kept[key], self.statements[key] = checked
 
     def _warn_of_lost_credentials(self, origin: Dataset | None, dataset: Dataset, at: Place) -> None:
         before = origin.params if origin else {}
@@ -237,7 +269,7 @@ class Edit:
         if lost:
             were = "parameters {} were" if len(lost) > 1 else "parameter {} was"
             message = f"credential {were.format(', '.join(lost))} removed"
-            self._found.warn(at.field("params"), message, "credentials_removed")
+            self.found.warn(at.field("params"), message, "credentials_removed")
 
     def _check_lineage(self) -> None:
         """Every view reads what there is, in no circle, and not too deep."""
@@ -245,32 +277,43 @@ class Edit:
         for key, view in self.views.kept.items():
             for read in view.reads:
                 self._check_read(key, view, read)
+        self._check_quoted()
         self._check_circles(reads)
-        if not self._found.errors:
+        if not self.found.errors:
             self._check_depth(reads)
 
     def _check_read(self, key: str, view: View, read: str) -> None:
         relation = self.datasets.kept.get(read) or self.views.kept.get(read)
         is_changed = key in self.views.changed
-        if is_changed and relation is not None and not self._by.sees(relation):
+        if is_changed and relation is not None and not self.by.sees(relation):
             relation = None  # what its author cannot read, a view must not show
         elif self.datasets.holds(read) or self.views.holds(read):
             return
         if is_changed:
             path = self.views.changed[key][1].field("sql")
-            self._found.refuse(path, self._unknown(view, read), "unknown_table")
+            self.found.refuse(path, self._unknown(view, read), "unknown_table")
             return
         for shelf, code in ((self.datasets, "dataset_in_use"), (self.views, "view_in_use")):
             if read in shelf.removed:
-                users = f"view {view.name}" if self._by.sees(view) else "a view that you cannot see"
+                users = f"view {view.name}" if self.by.sees(view) else "a view that you cannot see"
                 message = f"{shelf.before[read].name} is used by {users}"
-                self._found.refuse(shelf.removed[read].prefix, message, code)
+                self.found.refuse(shelf.removed[read].prefix, message, code)
+
+    def _check_quoted(self) -> None:
+        """A name in quotes is found in the letters that it is written in; the engine looks no further."""
+        for key, statement in self.statements.items():
+            at, view = self.views.changed[key][1], self.views.kept[key]
+            for asked in sorted(statement.asked):
+                read = names.key_of(asked)
+                relation = self.datasets.kept.get(read) or self.views.kept.get(read)
+                if relation and self.by.sees(relation) and not names.answers_to(relation.name, asked):
+                    self.found.refuse(at.field("sql"), self._unknown(view, asked), "unknown_table")
 
     def _unknown(self, view: View, read: str) -> str:
         there = (*self.datasets.kept.values(), *self.views.kept.values())
-        seen = {names.key_of(item.name): item.name for item in there if self._by.sees(item)}
+        seen = {names.key_of(item.name): item.name for item in there if self.by.sees(item)}
         seen.pop(names.key_of(view.name), None)
-        close = difflib.get_close_matches(read, list(seen), n=1)
+        close = difflib.get_close_matches(names.key_of(read), list(seen), n=1)
         hint = f"; did you mean '{seen[close[0]]}'?" if close else ""
         return f"view '{view.name}' refers to '{read}', which is neither a dataset nor a view{hint}"
 
@@ -281,7 +324,7 @@ class Edit:
             if circle and not told & set(circle):
                 told |= set(circle)
                 way = " → ".join(self.views.kept[step].name for step in circle)
-                self._found.refuse(
+                self.found.refuse(
                     at.field("sql"), f"views must not read each other in a circle: {way}", "circular_view"
                 )
 
@@ -292,7 +335,15 @@ class Edit:
         cause: Sequence[str] = [key for key in chain if key in self.views.changed]
         at = self.views.changed[cause[0]][1] if cause else Place()
         message = f"views are at most {lineage.MAX_DEPTH} deep; this makes {len(chain)}"
-        self._found.refuse(at.field("sql"), message, "view_too_deep")
+        self.found.refuse(at.field("sql"), message, "view_too_deep")
+
+
+def refusal_of(errors: Sequence[FieldError]) -> ValidationFailed:
+    """All faults in one answer; when the lake is full and nothing else is wrong, that is its code."""
+    refusal = ValidationFailed(errors)
+    if all(not error.path and error.code == "limit_exceeded" for error in errors):
+        refusal.code = "limit_exceeded"
+    return refusal
 
 
 def placed(fault: msgspec.ValidationError, at: Place) -> FieldError:

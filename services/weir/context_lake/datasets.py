@@ -5,7 +5,10 @@ from weir.context_lake.changing import Catalogue, NameTaken, Reply, Tell, Terms,
 from weir.context_lake.config import Edit
 from weir.context_lake.connectors.declared import Place
 from weir.context_lake.document import Dataset, Document, WantedDataset
+from weir.context_lake.probing import Prober
 from weir.context_lake.removing import require_free
+from weir.context_lake.tables import lake_notifications
+from weir.context_lake.tables.lake_notifications import Notification
 from weir.context_lake.tables.lakes import StoredLake
 from weir_shared.auth.principal import Principal
 from weir_shared.errors import Conflict, NotFound
@@ -23,28 +26,45 @@ class DatasetInUse(Conflict):
 
 
 async def add_dataset(
-    catalogue: Catalogue, principal: Principal, wanted: WantedDataset, terms: Terms, tell: Tell
+    catalogue: Catalogue,
+    principal: Principal,
+    wanted: WantedDataset,
+    terms: Terms,
+    tell: Tell,
+    prober: Prober,
 ) -> Reply:
-    """Raises ValidationFailed, NameTaken, and as `revise`."""
+    """Raises ValidationFailed, NameTaken, SourceUnreachable, and as `revise`."""
 
     def add(lake: StoredLake, edit: Edit) -> None:
         if isinstance(wanted.name, str) and lake.document.holds(wanted.name):
             raise NameTaken(wanted.name)
         edit.add_dataset(wanted, Place())
 
-    return await edit_lake(catalogue, principal, add, reason="dataset added", terms=terms, tell=tell)
+    probe = prober.of(principal.tenant_id, str(wanted.name), terms)
+    return await edit_lake(
+        catalogue, principal, add, reason="dataset added", terms=terms, tell=tell, probe=probe
+    )
 
 
 async def replace_dataset(
-    catalogue: Catalogue, principal: Principal, name: str, wanted: WantedDataset, terms: Terms, tell: Tell
+    catalogue: Catalogue,
+    principal: Principal,
+    name: str,
+    wanted: WantedDataset,
+    terms: Terms,
+    tell: Tell,
+    prober: Prober,
 ) -> Reply:
-    """Raises ValidationFailed, DatasetNotFound, and as `revise`."""
+    """Raises ValidationFailed, DatasetNotFound, SourceUnreachable, and as `revise`."""
 
     def replace(lake: StoredLake, edit: Edit) -> None:
         one_dataset(lake.document, principal, name)
         edit.replace_dataset(name, wanted, Place())
 
-    return await edit_lake(catalogue, principal, replace, reason="dataset replaced", terms=terms, tell=tell)
+    probe = prober.of(principal.tenant_id, name, terms)
+    return await edit_lake(
+        catalogue, principal, replace, reason="dataset replaced", terms=terms, tell=tell, probe=probe
+    )
 
 
 async def remove_dataset(
@@ -70,6 +90,12 @@ async def find_dataset(catalogue: Catalogue, principal: Principal, name: str) ->
     """The dataset and the lake's version. Raises DatasetNotFound."""
     lake = await read_lake(catalogue, principal)
     return one_dataset(lake.document, principal, name), lake.version
+
+
+async def read_notifications(catalogue: Catalogue, principal: Principal) -> dict[str, Notification]:
+    """Of every dataset that has, or had, them; by the keys of the names."""
+    async with catalogue.database.tenant(principal.tenant_id) as connection:
+        return await lake_notifications.list_notifications(connection, principal.tenant_id)
 
 
 def one_dataset(document: Document, principal: Principal, name: str) -> Dataset:

@@ -40,6 +40,17 @@ def dependents_of(key: str, lineage: Lineage) -> set[str]:
     return found
 
 
+def bases_of(key: str, lineage: Lineage) -> set[str]:
+    """Everything under a view: what it reads, itself or through other views."""
+    found: set[str] = set()
+    waiting = [key]
+    while waiting:
+        more = set(lineage.get(waiting.pop(), ())) - found
+        found |= more
+        waiting += more
+    return found
+
+
 def circle_through(key: str, lineage: Lineage) -> list[str] | None:
     """The shortest way from a view back to itself, e.g. a, b, a; None when there is none."""
     ways = {read: [key, read] for read in lineage.get(key, ())}

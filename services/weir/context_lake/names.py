@@ -34,3 +34,9 @@ def fault_of(name: str) -> str | None:
 def key_of(name: str) -> str:
     """What two names that are one name have in common."""
     return normalised(name).lower()
+
+
+def answers_to(name: str, asked: str) -> bool:
+    """Whether a statement that asks for this finds the name: exactly, or in lower case throughout."""
+    own = normalised(name)
+    return normalised(asked) in (own, own.lower())

@@ -27,6 +27,6 @@ def make_cursor(key: str) -> str:
 
 def read_cursor(cursor: str) -> str:
     try:
-        return base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+        return base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
         raise ValidationFailed([FieldError(path="cursor", message="cursor is not one of ours")]) from None

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from weir.context_lake.changing import Catalogue, Reply, Tell, Terms, edit_lake
-from weir.context_lake.config import Edit, placed
+from weir.context_lake.config import Edit, placed, refusal_of
 from weir.context_lake.connectors.declared import Place
 from weir.context_lake.document import WantedDataset, WantedView
 from weir.context_lake.tables.lakes import StoredLake
@@ -42,7 +42,7 @@ async def patch_lake(
     try:
         return await edit_lake(catalogue, principal, apply, reason="patched", terms=terms, tell=tell)
     except ValidationFailed as failed:
-        raise ValidationFailed(in_document_order(failed.errors, order, patch)) from None
+        raise refusal_of(in_document_order(failed.errors, order, patch)) from None
 
 
 def apply_patch(patch: WantedPatch, edit: Edit) -> None:
@@ -70,10 +70,14 @@ def in_document_order(errors: Sequence[FieldError], order: list[str], patch: Wan
     prefixes = [
         prefix for operation in order for prefix in _prefixes(operation, getattr(patch, operation, ()))
     ]
+    ranks = {prefix: rank for rank, prefix in enumerate(prefixes)}
 
     def rank(error: FieldError) -> int:
-        longest = max((prefix for prefix in prefixes if _is_under(error.path, prefix)), key=len, default="")
-        return prefixes.index(longest) if longest else -1
+        """That of the longest known prefix."""
+        path = error.path
+        while path and path not in ranks:
+            path = path.rpartition(".")[0]
+        return ranks.get(path, -1)
 
     return sorted(errors, key=rank)
 
@@ -88,10 +92,14 @@ def _read(body: dict[str, Any], kind: type[Any], edit: Edit, at: Place) -> Any:
 
 
 def _prefixes(operation: str, items: Any) -> list[str]:
-    if isinstance(items, dict):
-        return [f"{operation}.{name}" for name in items]
-    return [f"{operation}[{n}]" for n in range(len(items))]
-
-
-def _is_under(path: str, prefix: str) -> bool:
-    return path == prefix or path.startswith(prefix + ".")
+    """The places of an operation's items and of their fields, as sent."""
+    named: list[tuple[str, Any]] = (
+        [(f"{operation}.{name}", item) for name, item in items.items()]
+        if isinstance(items, dict)
+        else [(f"{operation}[{n}]", item) for n, item in enumerate(items)]
+    )
+    return [
+        prefix
+        for place, item in named
+        for prefix in (place, *(f"{place}.{field}" for field in (item if isinstance(item, dict) else ())))
+    ]

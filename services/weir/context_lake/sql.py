@@ -18,10 +18,13 @@ from weir.context_lake.refusals import RuntimeLost, error_of
 from weir.context_lake.runtimes import RuntimeGone, RuntimeRefused
 from weir.context_lake.vms.waking import Vms
 from weir_shared.auth.principal import Principal
+from weir_shared.db.pool import DatabaseUnavailable
 from weir_shared.errors import DeadlineExceeded, FieldError, ValidationFailed, WeirError
 
 DEFAULT_ROWS = 10_000
 MAX_ROWS = 1_000_000
+# Of rows as one JSON document, where the caller has not said how many rows he wants.
+DEFAULT_BYTES = 32 * 1024 * 1024
 # A table of text is laid out as a whole.
 MAX_TEXT_ROWS = 10_000
 MAX_SECONDS = 180
@@ -30,6 +33,7 @@ RETRY_AFTER_SECONDS = 15
 
 # The names that a caller may use in a statement, in any letter case; None: every name of the lake.
 VisibleTables = Callable[[Principal], Awaitable[Collection[str] | None]]
+Int64 = Literal["number", "string"]
 Phase = Literal["queued", "provisioning", "executing"]
 
 log = structlog.get_logger(__name__)
@@ -52,6 +56,8 @@ class Query(Struct, frozen=True, kw_only=True):
     parameters: list[Any] | dict[str, Any] | None = None
     max_rows: int | None = DEFAULT_ROWS
     """None: every row."""
+    max_bytes: int | None = None
+    int64: Int64 = "number"
     seconds: float = MAX_SECONDS
     format: Format = "json"
     uses_cache: bool = True
@@ -79,11 +85,14 @@ def check_query(
     *,
     most_seconds: float,
     form: Format = "json",
+    int64: str = "number",
     uses_cache: bool = True,
     trace_id: str = "",
 ) -> Query:
     """Raises ValidationFailed with every fault."""
     errors: list[FieldError] = []
+    if int64 not in ("number", "string"):
+        errors.append(FieldError(path="int64", message="int64 must be number or string"))
     text = wanted.query if wanted.query is not UNSET else wanted.sql
     if wanted.query is not UNSET and wanted.sql is not UNSET:
         errors.append(FieldError(path="sql", message="sql and query are one field: send one of them"))
@@ -101,6 +110,8 @@ def check_query(
         text=str(text),
         parameters=wanted.parameters,
         max_rows=_rows_of(wanted.maxRows, form),
+        max_bytes=DEFAULT_BYTES if form == "json" and wanted.maxRows is UNSET else None,
+        int64="string" if int64 == "string" else "number",
         seconds=min(wanted.timeoutSeconds, most_seconds),
         format=form,
         uses_cache=uses_cache,
@@ -192,7 +203,11 @@ class SqlDesk:
         if now - self._noted.get(tenant_id, -self._activity_seconds) < self._activity_seconds:
             return
         self._noted[tenant_id] = now
-        await self._vms.note_activity(tenant_id)
+        try:
+            await self._vms.note_activity(tenant_id)
+        except DatabaseUnavailable:
+            # The query has its answer; nothing is put to sleep without the database either.
+            del self._noted[tenant_id]
 
 
 class Answer:
@@ -260,6 +275,8 @@ class _Run:
                 "query": self._query.text,
                 "parameters": self._query.parameters,
                 "maxRows": self._query.max_rows,
+                "maxBytes": self._query.max_bytes,
+                "int64": self._query.int64,
                 "format": self._query.format,
                 "tables": None if self.tables is None else sorted(self.tables),
                 "subject": self._subject,

@@ -35,8 +35,12 @@ class Statement(Struct, frozen=True):
     text: str
     relations: tuple[str, ...]
     """What it reads, each once, in the order of the text; as written, e.g. `shop.Orders`."""
+    asked: frozenset[str]
+    """The same as the engine will ask for them: in lower case but for what is quoted."""
     unnamed: tuple[int, ...]
     """Columns of its answer, counted from 1, that have no name of their own."""
+    has_star: bool = False
+    """Whether its answer has more columns than it lists."""
 
 
 def read_statement(text: str) -> Statement:
@@ -88,11 +92,17 @@ def _described(text: str, root: Any) -> Statement:
     if writes is not None or not isinstance(root, (exp.Query, exp.Values)):
         raise StatementFault("sql must be a query, and nothing in it may write", "not_a_query")
     relations: dict[str, None] = {}
+    asked: set[str] = set()
     for table in root.find_all(exp.Table, bfs=False):
-        if not _is_cte(table):
-            relations.setdefault(_name_of(table))
-    relations.pop("", None)
-    return Statement(text, tuple(relations), _unnamed(root))
+        if not _is_cte(table) and (name := _name_of(table)):
+            relations.setdefault(name)
+            asked.add(".".join(_folded(part) for part in table.parts))
+    columns = _columns(root)
+    _check_names(columns)
+    unnamed = tuple(n for n, column in enumerate(columns, 1) if not (column.output_name or column.is_star))
+    return Statement(
+        text, tuple(relations), frozenset(asked), unnamed, any(column.is_star for column in columns)
+    )
 
 
 def _name_of(table: exp.Table) -> str:
@@ -155,16 +165,30 @@ def _folded(identifier: Any) -> str:
     return identifier.name if identifier.quoted else identifier.name.lower()
 
 
-def _unnamed(root: Any) -> tuple[int, ...]:
+def _columns(root: Any) -> list[Any]:
+    """What the answer's columns are written as; the first SELECT of a set operation names them."""
     from sqlglot import exp  # noqa: PLC0415
 
     while isinstance(root, (exp.SetOperation, exp.Subquery)):
         root = root.this
-    if not isinstance(root, exp.Select):
-        return ()
-    return tuple(
-        n for n, column in enumerate(root.expressions, 1) if not (column.output_name or column.is_star)
-    )
+    return list(root.expressions) if isinstance(root, exp.Select) else []
+
+
+def _check_names(columns: list[Any]) -> None:
+    """Raises StatementFault for names that nobody could ask for: empty ones, and one given twice."""
+    from sqlglot import exp  # noqa: PLC0415
+
+    names: set[str] = set()
+    for number, column in enumerate(columns, 1):
+        if column.is_star or not isinstance(column, (exp.Alias, exp.Column)):
+            continue
+        identifier = column.args["alias"] if isinstance(column, exp.Alias) else column.this
+        name = _folded(identifier)
+        if not name:
+            raise StatementFault(f"column {number} of sql has an empty name", "invalid_column")
+        if name in names:
+            raise StatementFault(f"two columns of sql are called '{name}'", "duplicate_column")
+        names.add(name)
 
 
 def _sentence(text: str) -> str:

@@ -1,9 +1,13 @@
 """What a lake was at its earlier versions, and going back to one of them."""
 
+from typing import Literal
+
+from msgspec.structs import replace
+
 from weir.context_lake import names, permissions
 from weir.context_lake.changing import Catalogue, Reply, Tell, Terms, revise
 from weir.context_lake.document import Authorship, Changes, Dataset, Document, Names, Revision, View
-from weir.context_lake.tables import lake_secrets, lakes
+from weir.context_lake.tables import lake_imports, lake_secrets, lakes
 from weir.context_lake.tables.lakes import KeptVersion, StoredLake, Version
 from weir_shared.auth.principal import Principal
 from weir_shared.errors import FieldError, Forbidden, NotFound, ValidationFailed
@@ -43,7 +47,7 @@ async def roll_back(
 ) -> Reply:
     """Makes a new version that holds what `version` held.
 
-    Raises VersionNotFound, ValidationFailed when secrets are gone, Forbidden when it would touch what the
+    Raises VersionNotFound, ValidationFailed when secrets or imports are gone, Forbidden when it would touch what the
     caller does not see, and as `revise`.
     """
 
@@ -54,12 +58,16 @@ async def roll_back(
                 raise Forbidden("This would change what is private to others; an admin may do it")
         async with catalogue.database.tenant(principal.tenant_id) as connection:
             there = await lake_secrets.list_references(connection, principal.tenant_id)
-        if gone := sorted(target.references() - there):
-            raise ValidationFailed([_gone(version, reference) for reference in gone])
+            kept = await lake_imports.living_imports(connection, principal.tenant_id, target.imports())
+        gone = [_gone(version, "secret", name) for name in sorted(target.references() - there)]
+        gone += [_gone(version, "import", name) for name in sorted(target.imports() - kept)]
+        if gone:
+            raise ValidationFailed(gone)
         return Revision(
             document=target,
             literals={},
             dropped=lake.document.references() - target.references(),
+            dropped_imports=lake.document.imports() - target.imports(),
             warnings=[],
             changes=Changes(
                 _changes(lake.document.datasets, target.datasets), _changes(lake.document.views, target.views)
@@ -74,9 +82,9 @@ def visible_version(version: KeptVersion, principal: Principal) -> Document:
     return permissions.visible_part(version.document, principal)
 
 
-def _gone(version: int, reference: str) -> FieldError:
-    message = f"version {version} needs the secret {reference}, which is gone"
-    return FieldError(path="version", message=message, code="secret_missing")
+def _gone(version: int, kind: Literal["secret", "import"], name: str) -> FieldError:
+    message = f"version {version} needs the {kind} {name}, which is gone"
+    return FieldError(path="version", message=message, code=f"{kind}_missing")
 
 
 def _changes(before: list[Dataset] | list[View], after: list[Dataset] | list[View]) -> Names:
@@ -85,5 +93,12 @@ def _changes(before: list[Dataset] | list[View], after: list[Dataset] | list[Vie
     return Names(
         added=[item.name for key, item in new.items() if key not in old],
         removed=[item.name for key, item in old.items() if key not in new],
-        updated=[item.name for key, item in new.items() if key in old and old[key] != item],
+        updated=[item.name for key, item in new.items() if key in old and _is_other(old[key], item)],
     )
+
+
+def _is_other(before: Dataset | View, after: Dataset | View) -> bool:
+    """Whether more than the platform's own mark differs."""
+    if isinstance(before, View) and isinstance(after, View):
+        before = replace(before, validation=after.validation)
+    return before != after

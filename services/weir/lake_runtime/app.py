@@ -5,21 +5,32 @@ Every request carries `x-weir-runtime-secret`, else 401. Bodies are JSON. An err
 (sql_error), `dataset` (source_error) and `phase` (timeout).
 
 `PUT /configuration` `{"version", "datasets": [{"name", "connector", "from", "format", "location",
-"options", "roots"}], "views": [{"name", "sql"}], "force"}` → `{"ok": true, "version"}` at once; datasets
-open in the background. Unchanged datasets that are ready are kept unless `force`.
+"options", "roots", "keeping"}], "views": [{"name", "sql", "fingerprint", "keeping"}], "force",
+"keptBytes", "embeddings"}` → `{"ok": true, "version"}` at once; datasets open in the background. Unchanged datasets
+that are ready are kept unless `force`. What has a `keeping` is loaded into the cache directory and read from there; it
+is found there again by the next process. With `force` it is loaded anew, whatever its columns have become.
+`embeddings` is the URL at which the desk embeds texts for runtimes.
 
-`GET /status` → `{"version", "uptimeSeconds", "rssBytes", "activeQueries", "datasets": {name: {"status",
-"error": {"message", "at"} | null, "loadedAt", "columns": [{"name", "type", "nullable"}] | null}},
-"views": {…}}`. It waits for nothing.
+`GET /status` → `{"version", "uptimeSeconds", "rssBytes", "activeQueries", "activeRefreshes", "datasets":
+{name: {"status", "error": {"message", "at"} | null, "loadedAt", "columns": [{"name", "type", "nullable"}] |
+null, "schemaHash", "rowCount", "byteCount", "generation"}}, "views": {…}}`. It waits for nothing.
 
 `GET /tables[?name=…]` → `{"tables": [{"name", "kind": "dataset" | "view", "status", "error", "loadedAt",
 "columns"}]}`; waits for what is still opening, at most `x-weir-deadline-ms` (30 000).
 
-`POST /datasets/{name}/refresh` → `{"ok": status == "ready", "name", "status", "error", "loadedAt",
-"columns"}`, when the dataset has been opened again and the views over it planned again. The dataset's
-name is percent-encoded. A refresh that fails keeps the earlier table answering.
+`GET /schemas[?name=…]` → `{"schemas": {name: {"fingerprint", "schema"}}}` of the datasets that have been
+opened, each column in full; names it does not know are left out. It waits for nothing.
 
-`POST /sql` `{"query", "parameters", "maxRows", "maxBytes", "format", "tables", "subject", "traceId",
+`POST /datasets/{name}/refresh` `{"trigger"}` → `{"ok": no error, "name", "status", "error", "loadedAt",
+"columns", "schemaHash", "rowCount", "byteCount", "generation"}`, when the dataset or materialised view has
+been read again and the views over it planned again, all of it in place at one moment. The name is
+percent-encoded. A refresh that fails, or takes longer than `x-weir-deadline-ms` (an hour), keeps the earlier
+table answering. It goes on when its caller leaves.
+
+`POST /probe` `{"dataset": {…as in the configuration…}}` with `x-weir-deadline-ms` (15 000) → `{"columns": […]}` when
+the source could be opened, else the error `source_error`. Nothing of it is kept; it needs no configuration.
+
+`POST /sql` `{"query", "parameters", "maxRows", "maxBytes", "format", "int64", "tables", "subject", "traceId",
 "useCache", "coldStart"}` with `x-weir-deadline-ms` (180 000) → 200 `{"rows": […], "schema": […],
 "rowCount", "truncated", "durationMs", "coldStart"}`, or NDJSON, CSV, an Arrow stream, a text table by
 `format`. `maxRows` null: no limit. `results-cache-status` is HIT, MISS or BYPASS (`useCache` false) where
@@ -49,14 +60,25 @@ from weir.lake_runtime.faults import (
     RuntimeStopping,
     Unauthorized,
 )
+from weir.lake_runtime.kept_tables import KeptTables
+from weir.lake_runtime.probe import PROBE_SECONDS, probe
 from weir.lake_runtime.query import AnswerBroken, Run, answer
 from weir.lake_runtime.reckoning import reckon
+from weir.lake_runtime.refreshing import LOAD_SECONDS, Loads
 from weir.lake_runtime.register import Lake, Threads
 from weir.lake_runtime.relations import Relation
 from weir.lake_runtime.scrub import scrub_secrets
 from weir.lake_runtime.settings import RuntimeSettings
 from weir.lake_runtime.task_history import MAX_INPUT, TaskHistory
-from weir.lake_runtime.wire import Configuration, RelationStatus, SqlRequest, Status, StopRequest
+from weir.lake_runtime.wire import (
+    Configuration,
+    ProbeRequest,
+    RefreshRequest,
+    RelationStatus,
+    SqlRequest,
+    Status,
+    StopRequest,
+)
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -112,6 +134,8 @@ class RuntimeApp:
         self._started = time.monotonic()
         self._lake: Lake | None = None
         self._history = TaskHistory()
+        self._loads = Loads(settings)
+        self._kept = KeptTables(settings)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -132,6 +156,8 @@ class RuntimeApp:
             ("PUT", "/configuration"): self.configure,
             ("GET", "/status"): self.status,
             ("GET", "/tables"): self.tables,
+            ("POST", "/probe"): self.probe,
+            ("GET", "/schemas"): self.schemas,
             ("POST", "/stop"): self.stop,
         }
         if route := routes.get((request.method, request.path)):
@@ -143,11 +169,11 @@ class RuntimeApp:
 
     async def configure(self, request: Request, send: Send) -> None:
         configuration = request.decode(Configuration)
-        lake = Lake(configuration, self._settings, self._threads, self._history)
+        self._threads.embedder.reach(configuration.embeddings, self._settings)
+        lake = Lake(configuration, self._settings, self._threads, self._history, self._kept, self._loads)
         if self._lake is not None:
-            if not configuration.force:
-                lake.carry_over(self._lake)
-            self._lake.retire()
+            lake.carry_over(self._lake, force=configuration.force)
+            self._lake.retire(lake)
         self._lake = lake
         lake.start()
         await _send_json(send, 200, {"ok": True, "version": lake.version})
@@ -159,6 +185,7 @@ class RuntimeApp:
             uptimeSeconds=round(time.monotonic() - self._started, 3),
             rssBytes=resident_bytes(),
             activeQueries=self._deadlines.active,
+            activeRefreshes=self._loads.active,
             datasets={r.name: r.describe() for r in relations if not r.is_view},
             views={r.name: r.describe() for r in relations if r.is_view},
         )
@@ -178,9 +205,27 @@ class RuntimeApp:
             raise DeadlinePassed from None
         await _send_json(send, 200, {"tables": [_table(relation) for relation in relations]})
 
+    async def schemas(self, request: Request, send: Send) -> None:
+        names, lake = request.query.get("name"), self._lake
+        relations = list(lake.relations.values()) if lake else []
+        known = {
+            relation.name: schema
+            for relation in relations
+            if (names is None or relation.name in names) and (schema := relation.known_schema()) is not None
+        }
+        await _send_json(send, 200, {"schemas": known})
+
     async def refresh(self, request: Request, send: Send) -> None:
-        relation = await self._require_lake().refresh(unquote(request.path.split("/")[2]))
-        await _send_json(send, 200, {"ok": relation.status == "ready", **_table(relation)})
+        asked, name = request.decode(RefreshRequest), unquote(request.path.split("/")[2])
+        seconds = request.seconds(LOAD_SECONDS)
+        relation = await self._require_lake().refresh(name, trigger=asked.trigger, seconds=seconds)
+        await _send_json(send, 200, {"ok": relation.error is None, **_table(relation)})
+
+    async def probe(self, request: Request, send: Send) -> None:
+        dataset = request.decode(ProbeRequest).dataset
+        seconds = min(request.seconds(PROBE_SECONDS), PROBE_SECONDS)
+        columns = await probe(dataset, self._settings, self._threads.probing, seconds=seconds)
+        await _send_json(send, 200, {"columns": columns})
 
     async def stop(self, request: Request, send: Send) -> None:
         stop = request.decode(StopRequest)
@@ -194,12 +239,15 @@ class RuntimeApp:
         statement = request.decode(SqlRequest)
         lake, seconds, run = self._require_lake(), request.seconds(_SQL_SECONDS), Run()
         started = time.time()
-        with self._deadlines.hold(time.monotonic() + seconds):
+        with self._deadlines.hold(time.monotonic() + seconds), self._loads.readers.reading():
             work = asyncio.create_task(answer(lake, statement, send, seconds=seconds, run=run))
             await _until_done_or_gone(work, request.receive)
         _note(self._history, lake, statement, run, started, was_left=work.cancelled())
         if run.was_cancelled or work.cancelled():
+            if run.cancel_source is not None:
+                await asyncio.to_thread(run.cancel_source)
             self._keep(reckon(run, self._deadlines))
+            self._keep(reckon(run, self._deadlines, lambda: self._kept.is_reading))
         if not work.cancelled():
             work.result()
 

@@ -12,12 +12,20 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 from datafusion.catalog import CatalogProvider, SchemaProvider, Table
 
-from weir.lake_runtime.relations import Relation
+from weir.lake_runtime.kept_tables import KeptTables
+from weir.lake_runtime.relations import Opened, Relation, RelationOpening
 from weir.lake_runtime.session import CATALOG, SCHEMA
 from weir.lake_runtime.task_history import TaskHistory
 from weir.lake_runtime.wire import View
 
 RUNTIME_SCHEMA, TASK_HISTORY = "runtime", "task_history"
+
+
+class Tables:
+    """The tables of a lake as they are at one moment: the mapping is replaced as a whole, never written to."""
+
+    def __init__(self) -> None:
+        self.current: Mapping[str, Opened] = {}
 
 
 class Scope:
@@ -30,6 +38,7 @@ class Scope:
         before: str | None = None,
         wants_columns: bool = False,
         asked_by: str | None = None,
+        pinned: Mapping[str, Opened] | None = None,
     ) -> None:
         self.allowed = allowed
         """Names in lower case; None: everything."""
@@ -38,9 +47,33 @@ class Scope:
         self.wants_columns = wants_columns
         self.asked_by = asked_by
         """The only subject whose tasks are shown; None: the whole tenant's."""
+        self.looks_for_rows = False
+        """Whether the reader for a few rows is the better one."""
+        self.kept: KeptTables | None = None
+        """Where a copy of the only table it names may be."""
+        self.copies: list[Table | None] = []
+        """What was found there for each table it names."""
         self.is_live = False
         """Whether it reads the runtime's own state, which changes by itself."""
         self.touched: dict[str, Relation] = {}
+        self.pinned = pinned
+        """The tables that all of it reads, whatever takes their place meanwhile."""
+        self.vectors: dict[tuple[str, str], bytes] = {}
+        """Of texts that were embedded for this statement, by model and text."""
+        self.wanted_texts: dict[str, set[str]] = {}
+        """By model, what must be embedded before it can be planned."""
+
+    def opened(self, relation: Relation, tables: Tables) -> Opened:
+        """The relation as it was at the moment of the first look. Raises as `require_table`."""
+        self.touched[relation.name] = relation
+        if self.pinned is None:
+            self.pinned = tables.current
+        opened = self.pinned.get(relation.name)
+        if opened is None:
+            relation.require_table()
+            # It came after the look: look again.
+            raise RelationOpening(relation)
+        return opened
 
     def visible(self, relations: Mapping[str, Relation]) -> Iterator[Relation]:
         for name, relation in relations.items():
@@ -63,12 +96,21 @@ def planning(scope: Scope) -> Generator[None]:
         _scope.reset(token)
 
 
+def current_scope() -> Scope | None:
+    """The scope of the statement that this thread plans; None in the engine's own threads."""
+    return _scope.get(None)
+
+
 class LakeCatalog(CatalogProvider):
     """The one catalog of a session; `relations` are datasets first, then views in dependency order."""
 
-    def __init__(self, relations: Mapping[str, Relation], history: TaskHistory) -> None:
+    def __init__(
+        self, relations: Mapping[str, Relation], history: TaskHistory, tables: Tables | None = None
+    ) -> None:
+        """Without `tables` the relations' own are read, which must then stay as they are."""
         self._relations = relations
         self._history = history
+        self._tables = tables
 
     def schema_names(self) -> set[str]:
         return {SCHEMA, "information_schema", RUNTIME_SCHEMA} | {
@@ -81,14 +123,15 @@ class LakeCatalog(CatalogProvider):
         if name == RUNTIME_SCHEMA:
             return _RuntimeSchema(self._history)
         if name == SCHEMA or any(_same(name, split_name(n)[0]) for n in self._relations):
-            return _LakeSchema(name, self._relations)
+            return _LakeSchema(name, self._relations, self._tables)
         return None
 
 
 class _LakeSchema(SchemaProvider):
-    def __init__(self, schema: str, relations: Mapping[str, Relation]) -> None:
+    def __init__(self, schema: str, relations: Mapping[str, Relation], tables: Tables | None) -> None:
         self._schema = schema
         self._relations = relations
+        self._tables = tables
 
     @property
     def table_names(self) -> list[str]:  # type: ignore[override]
@@ -99,8 +142,19 @@ class _LakeSchema(SchemaProvider):
         relation = self._find(name)
         if relation is None:
             return None
-        _scope.get().touched[relation.name] = relation
-        return relation.require_table()
+        scope = _scope.get()
+        if self._tables is not None:
+            opened = scope.opened(relation, self._tables)
+        else:
+            scope.touched[relation.name] = relation
+            opened = Opened(relation.require_table())
+        if scope.kept is not None:
+            # A copy is of what the relation is now.
+            is_now = opened.table is relation.table
+            scope.copies.append(copy := scope.kept.find(relation) if is_now else None)
+            if copy is not None:
+                return copy
+        return opened.selective if scope.looks_for_rows and opened.selective is not None else opened.table
 
     def table_exist(self, name: str) -> bool:
         return self._find(name) is not None

@@ -1,10 +1,11 @@
-"""What a forked process takes off before it becomes a runtime: files, environment, signals, limits."""
+"""What a new process takes off before it becomes a runtime: files, environment, signals, limits."""
 
 import ctypes
 import os
 import resource
 import signal
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 GIBIBYTE = 1024**3
@@ -18,7 +19,7 @@ STOPPING = (signal.SIGTERM, signal.SIGINT)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 # Two statements that ignore their cancellation must not take every engine thread.
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "TOKIO_WORKER_THREADS": "8",
     "LANG": "C.UTF-8",
     "TZ": "UTC",
@@ -26,16 +27,16 @@ _ENVIRONMENT = {
 }
 
 
-def confine(*, parent: int, keep: int, memory_limit_bytes: int) -> None:
-    """Leave only the standard streams and descriptor `keep`; die with the parent."""
+def confine(*, parent: int, keep: Collection[int], memory_limit_bytes: int) -> None:
+    """Leave only the standard streams and the descriptors to keep; die with the parent."""
     _die_with(parent)
     # Huge pages give every runtime 50 MB that it does not use.
     _libc.prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
-    _keep_buffers()
+    keep_buffers()
     _reset_signals()
     _close_others(keep)
     os.environ.clear()
-    os.environ.update(_ENVIRONMENT)
+    os.environ.update(ENVIRONMENT)
     _limit(memory_limit_bytes)
 
 
@@ -46,7 +47,7 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
-def _keep_buffers() -> None:
+def keep_buffers() -> None:
     """Let freed answer buffers be used again: given back to the system, each costs its page faults anew.
 
     A third of the time of a long answer went there.
@@ -64,11 +65,11 @@ def _reset_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
 
-def _close_others(keep: int) -> None:
+def _close_others(keep: Collection[int]) -> None:
     """Close what the host has open. Its objects stay referenced by the frames below, so none closes twice."""
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names are all that is wanted
         descriptor = int(name)
-        if descriptor > 2 and descriptor != keep:
+        if descriptor > 2 and descriptor not in keep:
             try:
                 os.close(descriptor)
             except OSError:

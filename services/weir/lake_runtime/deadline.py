@@ -1,7 +1,9 @@
-"""The page that a runtime and its host share: the earliest deadline of the queries that run."""
+"""The page that a runtime and its host share: the earliest deadline of its queries, and its signs of life."""
 
 import mmap
+import os
 import struct
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -11,14 +13,19 @@ _LONG_PAST = 1e-9
 
 
 class DeadlinePage:
-    """One float64 of CLOCK_MONOTONIC seconds in anonymous shared memory; 0 when nothing runs.
+    """Two float64 of CLOCK_MONOTONIC seconds in shared memory: the deadline, 0 when nothing runs, and the latest
+    sign of life.
 
-    Made before the fork, so that the host reads what the runtime writes even when the runtime's event
-    loop stands still.
+    Made before the runtime starts, so that the host reads what the runtime writes even when the runtime's
+    event loop stands still.
     """
 
-    def __init__(self) -> None:
-        self._page = mmap.mmap(-1, mmap.PAGESIZE)
+    def __init__(self, descriptor: int | None = None) -> None:
+        """`descriptor`: that of a page which somebody else has made, for a process that was not forked."""
+        self.descriptor = os.memfd_create("deadline") if descriptor is None else descriptor
+        os.ftruncate(self.descriptor, mmap.PAGESIZE)
+        self._page = mmap.mmap(self.descriptor, mmap.PAGESIZE)
+        self.beat()
 
     def write(self, deadline: float) -> None:
         _SECONDS.pack_into(self._page, 0, deadline)
@@ -26,8 +33,17 @@ class DeadlinePage:
     def read(self) -> float:
         return float(_SECONDS.unpack_from(self._page, 0)[0])
 
+    def beat(self) -> None:
+        """Gives a sign of life."""
+        _SECONDS.pack_into(self._page, _SECONDS.size, time.monotonic())
+
+    def silent_seconds(self, now: float) -> float:
+        """From the latest sign of life to `now`, seconds of CLOCK_MONOTONIC."""
+        return now - float(_SECONDS.unpack_from(self._page, _SECONDS.size)[0])
+
     def close(self) -> None:
         self._page.close()
+        os.close(self.descriptor)
 
 
 class Deadlines:

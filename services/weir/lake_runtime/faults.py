@@ -4,8 +4,11 @@ DataFusion raises plain `ValueError` while planning and bare `Exception` while e
 read from the text. The texts are pinned by `tests/unit/lake_runtime/test_faults.py`.
 """
 
+import base64
 import re
 from collections.abc import Iterable
+
+import msgspec
 
 
 class Fault(Exception):
@@ -66,6 +69,20 @@ class DeadlinePassed(Fault):
         return super().body() | {"phase": "executing"}
 
 
+class EmbeddingFailed(Fault):
+    """The tenant's model did not embed (502), or was asked for wrongly (400)."""
+
+    status, code = 502, "embedding_error"
+
+    def __init__(self, message: str, *, status: int = 502, code: str = "embedding_error") -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+
+
+class CarriedFault(Exception):
+    """A fault on its way through the engine, which makes text of it."""
+
+
 class SourceError(Fault):
     status, code = 502, "source_error"
 
@@ -89,9 +106,14 @@ _POSITION = re.compile(r" at Line: (\d+), Column: (\d+)")
 _PARSER_ERROR = re.compile(r'^(?:ParserError|TokenizerError)\("(.*)"\)$', re.DOTALL)
 _TABLE_MISSING = re.compile(r"table '(?:[^'.]+\.)?(?:public\.)?([^']*)' not found")
 _REFUSED = re.compile(r"(?:DDL|DML|Statement) not supported: (\w+)|Unsupported SQL statement: (\w+)")
+_LENGTHS = re.compile(
+    r"cosine_distance requires both list inputs to have the same length, got (\d+) and (\d+)"
+)
 _SHOW_SETTINGS = "SHOW [VARIABLE] is not supported"
 # What a source of ours raises inside the engine comes back as text.
 _SOURCE_ERROR = re.compile(r"SourceError: Dataset '(.+?)' could not be read: (.*)", re.DOTALL)
+# At the very beginning: what stands further in may be a text of the statement's.
+_CARRIED = re.compile(r"PyErr \{ type: <class '[\w.]+\.CarriedFault'>, value: CarriedFault\('([\w+/=]+)'\)")
 _SOURCE_SIGNS = (
     "Object Store error",
     "ObjectStore",
@@ -121,6 +143,9 @@ def translate(  # noqa: PLR0911 - a table of decisions, top to bottom
         return Fault("The runtime failed on this statement.")
     if (told := _SOURCE_ERROR.search(text)) and told[1] in set(datasets := list(datasets)):
         return SourceError(told[1], source_reason(told[2]))
+    if told := _CARRIED.match(_NOISE.sub("", text)):
+        status, code, message = msgspec.json.decode(base64.b64decode(told[1]), type=tuple[int, str, str])
+        return EmbeddingFailed(message, status=status, code=code)
     refusal = _refusal(text)
     if refusal is not None:
         return refusal
@@ -131,6 +156,12 @@ def translate(  # noqa: PLR0911 - a table of decisions, top to bottom
     if any(sign in text for sign in _SOURCE_SIGNS) and (names := sorted(set(datasets))):
         return SourceError(", ".join(names), source_reason(text))
     return _sql_error(text)
+
+
+def carried(fault: EmbeddingFailed) -> CarriedFault:
+    """The fault in a form that `translate` finds again in the engine's text."""
+    content = msgspec.json.encode((fault.status, fault.code, fault.message))
+    return CarriedFault(base64.b64encode(content).decode())
 
 
 def clean(text: str) -> str:
@@ -171,6 +202,8 @@ def _sql_error(text: str) -> Fault:
     position = None
     if match := _POSITION.search(message):
         position = {"line": int(match[1]), "column": int(match[2])}
+    if match := _LENGTHS.search(message):
+        message = f"The vectors that are compared have different lengths: {match[1]} and {match[2]}."
     if match := _TABLE_MISSING.search(message):
         message = message.replace(match[0], f"table '{match[1]}' not found")
     if "RecursionLimitExceeded" in message or "recursion limit exceeded" in message:

@@ -41,6 +41,14 @@ _STATEMENTS = frozenset({
 _VOLATILE = frozenset({
     "now", "random", "rand", "uuid", "today", "current_timestamp", "current_date", "current_time",
     "localtime", "localtimestamp",
+    # As the tenant's model has them, which may be another one tomorrow.
+    "embed", "embed_with",
+})  # fmt: skip
+
+# What makes one row of many; a column of such a name costs speed, no more.
+_ADDS_UP = frozenset({
+    "group", "distinct", "over", "count", "sum", "avg", "mean", "min", "max", "median", "stddev", "var",
+    "array_agg", "string_agg", "first_value", "last_value", "approx_distinct",
 })  # fmt: skip
 
 
@@ -58,6 +66,10 @@ class Complexity(Struct, kw_only=True):
     depth: int = 0
     expansion: int = 0
     """Relations that planning unfolds to, with every CTE and view counted as often as it is named."""
+    is_of_one_table: bool = False
+    """Whether it is one SELECT that names one relation at most, and that one no view."""
+    looks_for_rows: bool = False
+    """Whether it is of one table and only picks rows: nothing is grouped or added up."""
     is_volatile: bool = False
     """Whether a word in it may be a function that says something else each time."""
 
@@ -73,7 +85,11 @@ def check(sql: str, *, views: Mapping[str, int] | None = None) -> Complexity:
     tokens = list(scan(sql))
     _require_query(tokens)
     complexity = measure(tokens, views or {})
-    complexity.is_volatile = any(token.text in _VOLATILE for token in tokens if token.kind == "word")
+    selects = sum(token == ("word", "select") for token in tokens)
+    complexity.is_of_one_table = (selects, complexity.relations, complexity.expansion) == (1, 0, 0)
+    words = {token.text for token in tokens if token.kind == "word"}
+    complexity.looks_for_rows = complexity.is_of_one_table and words.isdisjoint(_ADDS_UP)
+    complexity.is_volatile = not words.isdisjoint(_VOLATILE)
     _require_below("operators", complexity.operators, MAX_OPERATORS)
     _require_below("joins, set operations and CTE references", complexity.relations, MAX_RELATIONS)
     _require_below("levels of nesting", complexity.depth, MAX_DEPTH)

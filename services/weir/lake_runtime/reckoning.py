@@ -5,6 +5,7 @@ A cancelled nested-loop join keeps its threads busy for ever, and planning canno
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from weir.lake_runtime.deadline import Deadlines
 from weir.lake_runtime.query import Run
@@ -19,10 +20,10 @@ _IDLE_LOOKS = 3
 _STUBBORN = ("Cross Join", "Join:  Filter", "Join: Filter")
 
 
-async def reckon(run: Run, deadlines: Deadlines) -> None:
+async def reckon(run: Run, deadlines: Deadlines, is_busy: Callable[[], bool] = lambda: False) -> None:
     """Condemn the process unless it comes to rest within `PATIENCE_SECONDS`.
 
-    While other statements run, the process is busy for good reason: then it is watched for longer, and
+    While other statements run or `is_busy` says that other work is done, the process is busy for good reason: then it is watched for longer, and
     condemned only for a plan that is known to ignore its cancellation.
     """
     started, idle_looks = time.monotonic(), 0
@@ -33,7 +34,7 @@ async def reckon(run: Run, deadlines: Deadlines) -> None:
         idle_looks = idle_looks + 1 if is_idle else 0
         if idle_looks == _IDLE_LOOKS and not _is_planning(run):
             return
-        if waited >= PATIENCE_SECONDS and not deadlines.active:
+        if waited >= PATIENCE_SECONDS and not deadlines.active and not is_busy():
             deadlines.condemn()
             return
     if _is_planning(run) or _is_stubborn(run):

@@ -1,17 +1,24 @@
 """What a lake holds: datasets and views, each with its own state, so that one's failure is its own."""
 
 import asyncio
+import base64
+import hashlib
 import re
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote
 
 import pyarrow as pa
 from datafusion.catalog import Table
+from msgspec import Struct
 
 from weir.lake_runtime.faults import Fault, SourceError, SqlError
+from weir.lake_runtime.sources.database import DatabaseTable
 from weir.lake_runtime.sources.listing import Location
-from weir.lake_runtime.wire import Column, Dataset, RelationError, RelationStatus, View
+from weir.lake_runtime.wire import Column, Dataset, KnownSchema, RelationError, RelationStatus, View
+
+if TYPE_CHECKING:
+    from weir.lake_runtime.loading import Loader
 
 _CREDENTIALS = (
     "access_key_id",
@@ -35,6 +42,8 @@ _CREDENTIALS = (
     "abfs_sas_string",
     "http_password",
     "http_headers",
+    "token",
+    "oauth2_credential",
     "s3_access_key_id",
     "s3_secret_access_key",
     "s3_session_token",
@@ -42,6 +51,17 @@ _CREDENTIALS = (
 _PASSWORD = re.compile(
     r"(?:^|[\s;])(?:password|pwd)\s*=\s*('(?:[^'\\]|\\.)*'|[^\s';]+)|://[^/\s:@]*:([^@\s]+)@", re.I
 )
+
+
+class Opened(Struct, frozen=True):
+    """How a relation's rows are read at one moment."""
+
+    table: Table
+    location: Location | None = None
+    selective: Table | None = None
+    """The same rows, for statements that look for few of them."""
+    source: DatabaseTable | None = None
+    """Where it lies when that is a database, which may answer whole statements."""
 
 
 class RelationOpening(Exception):
@@ -58,7 +78,10 @@ class Relation:
     def __init__(self, definition: Dataset | View) -> None:
         self.definition = definition
         self.table: Table | None = None
+        self.selective: Table | None = None
+        """The same table by a reader for statements that look for a few rows."""
         self.location: Location | None = None
+        self.source: DatabaseTable | None = None
         self.error: RelationError | None = None
         self.fault: Fault | None = None
         self.loaded_at: str | None = None
@@ -68,8 +91,15 @@ class Relation:
         """For a view: how many relations its plan unfolds to."""
         self.is_volatile = False
         """For a view: whether its rows change without any table changing."""
+        self.is_kept = False
+        """Whether the latest configuration took it over as it was."""
         self.failures = 0
         """How often it could not be opened since it last could."""
+        self.loader: Loader | None = None
+        """What keeps its rows beside the source, when they are."""
+        self.is_loading = False
+        self.turn = asyncio.Lock()
+        """Held while it is opened or loaded: one at a time."""
         self._settled = asyncio.Event()
 
     @property
@@ -81,16 +111,36 @@ class Relation:
         return isinstance(self.definition, View)
 
     @property
-    def status(self) -> Literal["initializing", "ready", "error"]:
+    def names_files(self) -> bool:
+        """Whether its table is made with the engine's name of the file that a row is in."""
+        options = self.definition.options if isinstance(self.definition, Dataset) else {}
+        return bool(options.get("file_columns")) or options.get("json_format") == "array"
+
+    @property
+    def status(self) -> Literal["initializing", "ready", "refreshing", "error"]:
+        if self.is_loading and self.table is not None:
+            return "refreshing"
         if self.error is not None:
             return "error"
         return "initializing" if self.table is None else "ready"
 
-    def opened(self, table: Table, *, location: Location | None = None) -> None:
-        self.table, self.location, self.error, self.fault = table, location, None, None
-        self.loaded_at = _now()
+    def opened(self, opened: Opened, *, loaded_at: str | None = None) -> None:
+        """`loaded_at`: when its rows were read, if that was not now."""
+        self.table, self.selective = opened.table, opened.selective
+        self.location, self.source = opened.location, opened.source
+        self.mend(loaded_at)
+
+    def mend(self, loaded_at: str | None = None) -> None:
+        """Its table is as new as its source."""
+        self.error = self.fault = None
+        self.loaded_at = loaded_at or _now()
+        self.is_kept = False
         self.failures = 0
         self._settled.set()
+
+    def close(self) -> None:
+        """A view whose table must not answer any more: what it read is about to go."""
+        self.table = None
 
     def failed(self, fault: Fault) -> None:
         """Mark the relation; a table from an earlier opening goes on answering."""
@@ -117,10 +167,33 @@ class Relation:
     def columns(self) -> list[Column] | None:
         return None if self.table is None else columns_of(self.table.schema)
 
+    def known_schema(self) -> KnownSchema | None:
+        """The columns of a dataset that has been opened, exactly; what a file says beside them is left out."""
+        if self.table is None or not isinstance(self.definition, Dataset):
+            return None
+        message = self.table.schema.remove_metadata().serialize().to_pybytes()
+        return KnownSchema(self.definition.fingerprint, base64.b64encode(message).decode())
+
     def describe(self) -> RelationStatus:
+        kept = self.loader.kept if self.loader is not None else None
         return RelationStatus(
-            status=self.status, error=self.error, loadedAt=self.loaded_at, columns=self.columns()
+            status=self.status,
+            error=self.error,
+            loadedAt=self.loaded_at,
+            columns=self.columns(),
+            schemaHash=None if self.table is None else schema_hash(self.table.schema),
+            applied=self._applied(),
+            rowCount=None if kept is None else kept.generation.row_count,
+            byteCount=None if kept is None else kept.generation.byte_count,
+            generation=None if kept is None else kept.generation.number,
         )
+
+    def _applied(self) -> Literal["kept", "loaded", "failed", "pending"]:
+        if self.error is not None:
+            return "failed"
+        if self.table is None:
+            return "pending"
+        return "kept" if self.is_kept else "loaded"
 
     def secrets(self) -> list[str]:
         """Values that no message may carry."""
@@ -128,7 +201,9 @@ class Relation:
             return []
         options = self.definition.options
         plain = [str(options[name]) for name in _CREDENTIALS if options.get(name)]
-        return plain + [word for text in plain for word in _passwords(text)]
+        # A client's secret is told apart from its id, too.
+        client_secret = str(options.get("oauth2_credential") or "").rpartition(":")[2]
+        return [*plain, client_secret] + [word for text in plain for word in _passwords(text)]
 
 
 def _passwords(connection: str) -> list[str]:
@@ -142,6 +217,12 @@ def _passwords(connection: str) -> list[str]:
 
 def columns_of(schema: pa.Schema) -> list[Column]:
     return [Column(field.name, type_name(field.type), field.nullable) for field in schema]
+
+
+def schema_hash(schema: pa.Schema) -> str:
+    """The same for the same columns, whatever a file says beside them."""
+    told = "\n".join(f"{field.name}\t{type_name(field.type)}\t{field.nullable}" for field in schema)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def type_name(data_type: Any) -> str:

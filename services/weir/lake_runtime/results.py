@@ -12,6 +12,7 @@ import msgspec
 import pyarrow as pa
 from arro3.io import write_csv, write_json, write_ndjson
 
+from weir.lake_runtime import moments
 from weir.lake_runtime.intervals import iso_intervals
 from weir.lake_runtime.relations import columns_of
 from weir.lake_runtime.text_table import TextTable
@@ -41,8 +42,12 @@ class Encoder(Protocol):
     def tail(self, summary: Summary) -> bytes: ...
 
 
-def encoder_for(form: str, schema: pa.Schema) -> Encoder:
-    return _ENCODERS[form](schema)
+def encoder_for(form: str, schema: pa.Schema, *, int64_as_text: bool = False) -> Encoder:
+    """`int64_as_text` is for readers whose numbers are floats; it matters to the forms that are JSON."""
+    encoder = _ENCODERS[form](schema)
+    if int64_as_text and isinstance(encoder, _Json):
+        encoder.write_int64_as_text()
+    return encoder
 
 
 def slices(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
@@ -60,13 +65,20 @@ class _Json:
     has_plain_tail = True
 
     def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
         self._names = distinct_names(schema.names)
         self._columns = columns_of(schema)
         self._odd = [i for i, field in enumerate(schema) if _needs_retype(field.type)]
+        self._moments = [i for i, field in enumerate(schema) if moments.has_quicker_text(field.type)]
         self._is_renamed = self._names != schema.names
+        self._wide: dict[int, pa.DataType] = {}
         self._separator = b""
         # Kept from slice to slice: a fresh buffer would grow, and be touched for the first time, every time.
         self._sink = io.BytesIO()
+
+    def write_int64_as_text(self) -> None:
+        kinds = {i: _int64_as_text(column.type) for i, column in enumerate(self._schema)}
+        self._wide = {i: kind for i, kind in kinds.items() if kind != self._schema.field(i).type}
 
     def head(self) -> bytes:
         return b'{"rows":['
@@ -91,11 +103,15 @@ class _Json:
             return bytes(whole[: self._sink.tell()])
 
     def _prepare(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        if not self._odd and not self._is_renamed:
+        if not self._odd and not self._moments and not self._wide and not self._is_renamed:
             return batch
         arrays = list(batch.columns)
         for i in self._odd:
             arrays[i] = _retype(arrays[i])
+        for i in self._moments:
+            arrays[i] = moments.as_text(arrays[i])
+        for i, kind in self._wide.items():
+            arrays[i] = _decoded(arrays[i]).cast(kind)
         return pa.record_batch(arrays, names=self._names)
 
 
@@ -236,11 +252,34 @@ def _retype(array: pa.Array) -> pa.Array:
     return array
 
 
+def _int64_as_text(kind: Any) -> Any:
+    """The type whose JSON has this one's integers of 64 bits as texts, inside lists, structs and maps too."""
+    types = pa.types
+    if types.is_int64(kind) or types.is_uint64(kind):
+        return pa.string()
+    if types.is_dictionary(kind):
+        inner = _int64_as_text(kind.value_type)
+        return kind if inner == kind.value_type else inner
+    if types.is_map(kind):
+        return pa.map_(
+            kind.key_type if _is_text(kind.key_type) else pa.string(), _int64_as_text(kind.item_type)
+        )
+    if types.is_struct(kind):
+        return pa.struct([f.with_type(_int64_as_text(f.type)) for f in kind.fields])
+    if types.is_list(kind) or types.is_fixed_size_list(kind):
+        return pa.list_(_int64_as_text(kind.value_type))
+    return pa.large_list(_int64_as_text(kind.value_type)) if types.is_large_list(kind) else kind
+
+
+def _decoded(array: pa.Array) -> pa.Array:
+    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+
+
 def _retype_map(array: pa.Array) -> pa.Array:
-    """Object keys are strings: any other key is written as its text."""
+    """Object keys are strings: any other key is written as the text of its JSON."""
     keys = array.keys
     if not _is_text(keys.type):
-        keys = pa.array([None if key is None else str(key) for key in keys.to_pylist()], pa.string())
+        keys = pa.array([_unquoted(text) for text in _as_json_text(_retype(keys)).to_pylist()], pa.string())
     return pa.MapArray.from_arrays(array.offsets, keys, _retype(array.items), mask=array.is_null())
 
 
@@ -252,7 +291,12 @@ def _is_text(kind: Any) -> bool:
 def _as_json_text(array: pa.Array) -> pa.Array:
     sink = io.BytesIO()
     write_ndjson(pa.record_batch([array], names=["v"]), sink, explicit_nulls=True)
-    lines = sink.getvalue().decode().splitlines()
+    # Not `splitlines`: a text may hold what Unicode calls the end of a line.
+    lines = sink.getvalue().decode().removesuffix("\n").split("\n") if len(array) else []
     # Each line is {"v":…}.
     texts = [None if line == '{"v":null}' else line[5:-1] for line in lines]
     return pa.array(texts, pa.string())
+
+
+def _unquoted(text: str) -> str:
+    return msgspec.json.decode(text, type=str) if text.startswith('"') else text

@@ -80,6 +80,7 @@ def key_of(request: SqlRequest) -> bytes:
         # As text: a number may be larger than the wire of any format holds.
         repr(request.parameters),
         request.format,
+        request.int64,
         request.maxRows,
         request.maxBytes,
         None if request.tables is None else sorted(request.tables),

@@ -1,17 +1,19 @@
-"""The host's runtimes: start one by a fork, watch its memory and its deadline, collect it when it ends."""
+"""The host's runtimes: start one, watch its memory, deadline and signs of life, collect it when it ends."""
 
 import contextlib
+import math
 import os
 import signal
 import socket
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NoReturn
 
 from msgspec import Struct
 
+from weir.lake_runtime.box import Box
 from weir.lake_runtime.confine import STOPPING, confine, resident_bytes
 from weir.lake_runtime.deadline import DeadlinePage
 from weir.lake_runtime.settings import RuntimeSettings
@@ -19,6 +21,8 @@ from weir.lake_runtime.settings import RuntimeSettings
 Serve = Callable[[RuntimeSettings, socket.socket, DeadlinePage], None]
 
 _BACKLOG = 128
+# What the watch has found; a stop that is under way is outweighed by it.
+_FOUND = ("memory", "deadline", "silent")
 
 
 class HostError(Exception):
@@ -42,9 +46,13 @@ class Runtime(Struct):
     started: float
     """Unix time."""
     ended_for: str = ""
-    """Why the host has ended it: memory, deadline or stopped."""
+    """Why the host has ended it: memory, deadline, silent, stopped, or replaced while it ends its answers."""
     is_current: bool = True
-    """False once a newer epoch has taken its tenant and its socket path."""
+    """False once a newer epoch has taken its tenant, or may."""
+    watched: int = 0
+    """The process that serves: `pid` itself, or inside the box that `pid` keeps."""
+    until: float = math.inf
+    """When one that was let go is ended; the monotonic clock."""
 
 
 class Exit(Struct, frozen=True):
@@ -59,9 +67,15 @@ class Exit(Struct, frozen=True):
 class Runtimes:
     """All children by pid; at most one of a tenant is current."""
 
-    def __init__(self, serve: Serve, *, grace_seconds: float) -> None:
+    def __init__(
+        self, serve: Serve, *, grace_seconds: float, silence_seconds: float, box: Box | None = None
+    ) -> None:
+        """`box`: what starts a runtime fresh inside a sandbox; None: it is forked."""
         self._serve = serve
+        self._box = box
         self._grace = grace_seconds
+        self._silence = silence_seconds
+        self._looked = time.monotonic()
         self._by_pid: dict[int, Runtime] = {}
 
     def __len__(self) -> int:
@@ -88,12 +102,19 @@ class Runtimes:
             self._replace(known)
         listener = _listen(path)
         page = DeadlinePage()
-        pid = self._fork(settings, listener, page)
-        listener.close()
+        try:
+            pid, watched = self._start(settings, listener, page)
+        except BaseException:
+            page.close()
+            path.unlink(missing_ok=True)
+            raise
+        finally:
+            listener.close()
         runtime = Runtime(
             tenant=settings.tenant,
             epoch=settings.epoch,
             pid=pid,
+            watched=watched,
             socket=path,
             memory_limit_bytes=settings.memory_limit_bytes,
             page=page,
@@ -112,22 +133,47 @@ class Runtimes:
         self.end(runtime, "stopped", number)
         return True
 
+    def let_go(self, tenant: str, epoch: int, seconds: float) -> bool:
+        """Make room for a newer epoch without ending this one yet: it takes no more queries and ends its answers.
+
+        False when there is no such runtime.
+        """
+        runtime = self.current(tenant)
+        if runtime is None or runtime.epoch != epoch:
+            return False
+        runtime.ended_for = runtime.ended_for or "replaced"
+        runtime.is_current = False
+        runtime.until = time.monotonic() + seconds
+        return True
+
     def end(self, runtime: Runtime, reason: str, number: signal.Signals = signal.SIGKILL) -> None:
         runtime.ended_for = runtime.ended_for or reason
         with contextlib.suppress(ProcessLookupError):
-            os.kill(runtime.pid, number)
+            os.kill(runtime.watched, number)
 
     def look(self) -> None:
-        """End what is over its memory or past its deadline and the grace."""
+        """End what is over its memory, past its deadline and the grace, or gives no sign of life.
+
+        All is compared with the moment at which the look began: this process may stand still in the middle of it.
+        """
         now = time.monotonic()
+        if now - self._looked > self._silence / 3:
+            # This process stood still, perhaps with all of its machine: nobody's silence counts.
+            for runtime in self._by_pid.values():
+                runtime.page.beat()
+        self._looked = now
         for runtime in self._by_pid.values():
-            if runtime.ended_for in ("memory", "deadline"):
+            if runtime.ended_for in _FOUND:
                 continue
             deadline = runtime.page.read()
             if deadline and now > deadline + self._grace:
                 self._end_for(runtime, "deadline")
-            elif resident_bytes(runtime.pid) > runtime.memory_limit_bytes:
+            elif resident_bytes(runtime.watched) > runtime.memory_limit_bytes:
                 self._end_for(runtime, "memory")
+            elif runtime.page.silent_seconds(now) > self._silence:
+                self._end_for(runtime, "silent")
+            elif now > runtime.until:
+                self.end(runtime, "replaced")
 
     def reap(self) -> list[Exit]:
         """Collect the children that have ended."""
@@ -150,36 +196,56 @@ class Runtimes:
     def _forget(self, pid: int, status: int) -> Exit:
         runtime = self._by_pid.pop(pid)
         runtime.page.close()
-        if runtime.is_current:
+        if all(other.socket != runtime.socket for other in self._by_pid.values()):
             runtime.socket.unlink(missing_ok=True)
         reason = runtime.ended_for or ("stopped" if status == 0 else "crash")
-        return Exit("exit", runtime.tenant, runtime.epoch, pid, reason, status)
+        return Exit("exit", runtime.tenant, runtime.epoch, runtime.watched, reason, status)
 
-    def _fork(self, settings: RuntimeSettings, listener: socket.socket, page: DeadlinePage) -> int:
-        parent = os.getpid()
-        # A signal for the child must not meet the host's handlers, which it has until it is confined.
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-        try:
-            pid = os.fork()
-            if pid == 0:
-                self._become(settings, listener, page, parent)
-            return pid
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+    def _start(
+        self, settings: RuntimeSettings, listener: socket.socket, page: DeadlinePage
+    ) -> tuple[int, int]:
+        """The child's process id, and that of the process to watch. Raises `HostError` `spawn_failed`."""
+        if self._box is None:
+            keep = (listener.fileno(), page.descriptor)
+            pid = _fork(settings, keep, lambda: self._serve(settings, listener, page))
+            return pid, pid
+        with self._box.prepared(settings, listener, page) as prepared:
+            pid = _fork(settings, prepared.keep, prepared.enter)
+            inner = prepared.inner_pid()
+        if inner is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise HostError("spawn_failed", "The sandbox did not start; the host's log says why.")
+        return pid, inner
 
-    def _become(
-        self, settings: RuntimeSettings, listener: socket.socket, page: DeadlinePage, parent: int
-    ) -> NoReturn:
-        """The child's whole life; it never returns into the host's loop."""
-        status = 1
-        try:
-            confine(parent=parent, keep=listener.fileno(), memory_limit_bytes=settings.memory_limit_bytes)
-            self._serve(settings, listener, page)
-            status = 0
-        except BaseException:  # noqa: BLE001 - the process boundary: report and end
-            traceback.print_exc()
-        finally:
-            os._exit(status)
+
+def _fork(settings: RuntimeSettings, keep: Collection[int], become: Callable[[], None]) -> int:
+    parent = os.getpid()
+    # A signal for the child must not meet the host's handlers, which it has until it is confined.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _live(settings, keep, become, parent)
+        return pid
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+
+
+def _live(
+    settings: RuntimeSettings, keep: Collection[int], become: Callable[[], None], parent: int
+) -> NoReturn:
+    """The child's whole life; it never returns into the host's loop."""
+    status = 1
+    try:
+        confine(parent=parent, keep=keep, memory_limit_bytes=settings.memory_limit_bytes)
+        become()
+        status = 0
+    except BaseException:  # noqa: BLE001 - the process boundary: report and end
+        traceback.print_exc()
+    finally:
+        os._exit(status)
 
 
 def _listen(path: Path) -> socket.socket:

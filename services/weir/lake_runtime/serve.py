@@ -1,4 +1,4 @@
-"""What a forked process becomes: one tenant's runtime on an inherited socket, until it is told to end."""
+"""What a started process becomes: one tenant's runtime on an inherited socket, until it is told to end."""
 
 import asyncio
 import contextlib
@@ -22,6 +22,7 @@ from weir.lake_runtime.deadline import DeadlinePage, Deadlines
 from weir.lake_runtime.settings import RuntimeSettings
 
 _DRAIN_SECONDS = 4
+_BEAT_SECONDS = 1.0
 # Room for a few encoded slices: the next one is encoded while the reader takes these.
 _SEND_BUFFER_BYTES = 2 * 1024 * 1024
 
@@ -30,7 +31,38 @@ class _Connection(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         # An accepted unix socket does not inherit its listener's; the system may grant less.
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        transport.set_write_buffer_limits(high=_SEND_BUFFER_BYTES)
         super().connection_made(transport)
+        self.transport = _WithHead(transport)  # type: ignore[assignment]
+
+
+class _WithHead:
+    """A transport that sends the head of an answer together with what follows it: one system call for a small one.
+
+    The application writes both in the same breath.
+    """
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head + data)
+        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100"):
+            # Later pieces begin with their size, so only a head looks like one.
+            self._head = data
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        if self._head:
+            self._transport.write(self._head)
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 def serve(settings: RuntimeSettings, listener: socket.socket, page: DeadlinePage) -> None:
@@ -56,7 +88,22 @@ def serve(settings: RuntimeSettings, listener: socket.socket, page: DeadlinePage
         signal.signal(number, ask_to_exit)
     server.config.app = RuntimeApp(settings, Deadlines(page), stop)
     with contextlib.closing(listener), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(server.serve(sockets=[listener]))
+        runner.run(_serve_beating(server, listener, page))
+
+
+async def _serve_beating(server: uvicorn.Server, listener: socket.socket, page: DeadlinePage) -> None:
+    """Serves, and gives signs of life: the host ends a process that gives none."""
+    beating = asyncio.create_task(_beat(page))
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        beating.cancel()
+
+
+async def _beat(page: DeadlinePage) -> None:
+    while True:
+        page.beat()
+        await asyncio.sleep(_BEAT_SECONDS)
 
 
 def _configuration() -> uvicorn.Config:

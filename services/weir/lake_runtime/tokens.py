@@ -37,9 +37,14 @@ class Token(NamedTuple):
 
 def scan(sql: str) -> Iterator[Token]:
     """The tokens of a statement, in order."""
+    return (token for token, _, _ in located(sql))
+
+
+def located(sql: str) -> Iterator[tuple[Token, int, int]]:
+    """The tokens of a statement, in order, each with where it begins and ends."""
     at = 0
     while match := _TOKEN.match(sql, at):
-        kind, text, at = str(match.lastgroup), match[0], match.end()
+        kind, text, begin, at = str(match.lastgroup), match[0], match.start(), match.end()
         if kind == "space":
             continue
         if kind == "comment":
@@ -47,17 +52,17 @@ def scan(sql: str) -> Iterator[Token]:
         elif kind == "dollar":
             closing = sql.find(text, at)
             at = at if closing < 0 else closing + len(text)
-            yield Token("string", "")
+            yield Token("string", ""), begin, at
         elif kind == "raw":
             # A raw or byte string has rules of its own (backslashes, triple quotes): step over its first
             # quote only, and count what follows as code.
             at += 1
         elif kind == "string":
-            yield Token("string", "")
+            yield Token("string", ""), begin, at
         elif kind == "quoted":
-            yield Token("quoted", text[1:-1].replace('""', '"'))
+            yield Token("quoted", text[1:-1].replace('""', '"')), begin, at
         else:
-            yield Token(kind, text.lower() if kind == "word" else text)
+            yield Token(kind, text.lower() if kind == "word" else text), begin, at
 
 
 def _after_comment(sql: str, at: int) -> int:

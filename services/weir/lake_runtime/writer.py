@@ -10,6 +10,8 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 # Below this the whole answer is one message with its length; faults until then are proper statuses.
 _FLUSH_BYTES = 256 * 1024
+# What takes a while to encode.
+_LONG_BYTES = 16 * 1024
 
 
 class AnswerWriter:
@@ -33,8 +35,8 @@ class AnswerWriter:
         self._keep(piece)
         if self._pending >= _FLUSH_BYTES:
             await self._flush(more=True)
-        else:
-            # Encoding never awaits: let the loop serve the others between slices.
+        if len(piece) >= _LONG_BYTES:
+            # Neither encoding nor sending need ever wait: let the loop serve the others between slices.
             await asyncio.sleep(0)
 
     def whole(self) -> bytes | None:

@@ -7,19 +7,23 @@ line, one reply a line, in order, for any number of clients. A reply is `{"ok": 
 
 - `{"op": "ping"}` → `{"ok": true, "pid", "runtimes": n}`
 - `{"op": "spawn", "tenant", "epoch", "socket", "memoryLimitBytes", "cacheDir", "importRoot", "secret",
-  "allowPrivate"}` → `{"ok": true, "pid"}`. The socket accepts connections when the reply leaves. The
+  "allowPrivate", "keptTablesBytes"}` → `{"ok": true, "pid"}`. The socket accepts connections when the reply leaves. The
   same epoch again is answered with the living process; an older one is killed first; a newer one living
   is the error `stale_epoch`. Other errors: `invalid_request`, `socket_failed`.
 - `{"op": "kill", "tenant", "epoch", "signal": "TERM" | "KILL"}` → `{"ok": true, "found": bool}`, or
   `stale_epoch` when another epoch lives. The process is gone when its exit event says so.
+- `{"op": "letGo", "tenant", "epoch", "seconds"}` → `{"ok": true, "found": bool}`: a newer epoch may be started
+  beside this one, which ends its answers and is killed after so many seconds.
 - `{"op": "list"}` → `{"ok": true, "runtimes": [{"tenant", "epoch", "pid", "socket", "rssBytes",
   "started", "endedFor"}]}`; `started` is Unix time, `endedFor` is "" or the reason it is being ended for.
 - `{"op": "watch"}` → `{"ok": true}`, then one line for each exit: `{"event": "exit", "tenant", "epoch",
-  "pid", "reason": "deadline" | "memory" | "crash" | "stopped", "status"}`; `status` is the exit code,
-  or minus the signal.
+  "pid", "reason": "deadline" | "memory" | "silent" | "crash" | "stopped" | "replaced", "status"}`; `status` is
+  the exit code, or minus the signal.
 
-Every 100 ms it looks at each child: resident memory over `memoryLimitBytes` and a deadline passed by
-more than a second end it by SIGKILL. On SIGTERM it ends its children and exits 0.
+Every 100 ms it looks at each child: resident memory over `memoryLimitBytes`, a deadline passed by more than
+a second and 15 s without a sign of life end it by SIGKILL. On SIGTERM it ends its children and exits 0.
+
+With `--sandbox bwrap` a runtime is not forked but started fresh inside bubblewrap (`box.py`).
 """
 
 import argparse
@@ -39,6 +43,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from weir.lake_runtime.box import find_box
 from weir.lake_runtime.confine import resident_bytes
 from weir.lake_runtime.runtimes import HostError, Runtimes
 from weir.lake_runtime.serve import serve
@@ -54,6 +59,9 @@ class HostSettings(Struct, frozen=True, kw_only=True):
     """How often the children's memory and deadlines are looked at."""
     grace_seconds: float = 1.0
     """How long a runtime may overrun its deadline before it is killed."""
+    silence_seconds: float = 15.0
+    """How long a runtime may give no sign of life before it is killed."""
+    sandbox: Literal["none", "bwrap"] = "none"
     stop_seconds: float = 5.0
     """How long the children get to drain when the host is told to stop."""
 
@@ -67,12 +75,21 @@ class Spawn(Struct, tag_field="op", tag="spawn", rename="camel", kw_only=True):
     import_root: str
     secret: str
     allow_private: bool = False
+    readable: list[str] = []
+    """Directories besides the import root that datasets may read; a sandbox shows no others."""
+    kept_tables_bytes: int = 0
 
 
 class Kill(Struct, tag_field="op", tag="kill"):
     tenant: str
     epoch: int
     signal: Literal["TERM", "KILL"] = "TERM"
+
+
+class LetGo(Struct, tag_field="op", tag="letGo"):
+    tenant: str
+    epoch: int
+    seconds: float = 180.0
 
 
 class List(Struct, tag_field="op", tag="list"):
@@ -87,7 +104,7 @@ class Watch(Struct, tag_field="op", tag="watch"):
     pass
 
 
-_decoder = msgspec.json.Decoder(Spawn | Kill | List | Ping | Watch)
+_decoder = msgspec.json.Decoder(Spawn | Kill | LetGo | List | Ping | Watch)
 
 
 def main(settings: HostSettings) -> None:
@@ -113,7 +130,12 @@ class Host:
 
     def __init__(self, settings: HostSettings) -> None:
         self._settings = settings
-        self._runtimes = Runtimes(serve, grace_seconds=settings.grace_seconds)
+        self._runtimes = Runtimes(
+            serve,
+            grace_seconds=settings.grace_seconds,
+            silence_seconds=settings.silence_seconds,
+            box=find_box() if settings.sandbox == "bwrap" else None,
+        )
         self._selector = selectors.DefaultSelector()
         self._clients: set[Client] = set()
         self._is_stopping = False
@@ -217,13 +239,15 @@ class Host:
         except OSError as error:
             return {"ok": False, "error": "spawn_failed", "message": str(error)}
 
-    def _do(self, client: Client, request: Spawn | Kill | List | Ping | Watch) -> dict[str, Any]:
+    def _do(self, client: Client, request: Spawn | Kill | LetGo | List | Ping | Watch) -> dict[str, Any]:
         match request:
             case Spawn():
-                return {"pid": self._runtimes.spawn(_runtime_settings(request), Path(request.socket)).pid}
+                return {"pid": self._runtimes.spawn(_runtime_settings(request), Path(request.socket)).watched}
             case Kill(tenant=tenant, epoch=epoch):
                 number = signal.SIGKILL if request.signal == "KILL" else signal.SIGTERM
                 return {"found": self._runtimes.kill(tenant, epoch, number)}
+            case LetGo(tenant=tenant, epoch=epoch, seconds=seconds):
+                return {"found": self._runtimes.let_go(tenant, epoch, seconds)}
             case List():
                 return {"runtimes": self._list()}
             case Ping():
@@ -237,9 +261,9 @@ class Host:
             {
                 "tenant": r.tenant,
                 "epoch": r.epoch,
-                "pid": r.pid,
+                "pid": r.watched,
                 "socket": str(r.socket),
-                "rssBytes": resident_bytes(r.pid),
+                "rssBytes": resident_bytes(r.watched),
                 "started": r.started,
                 "endedFor": r.ended_for,
             }
@@ -297,13 +321,24 @@ def _runtime_settings(request: Spawn) -> RuntimeSettings:
         cache_dir=Path(request.cache_dir),
         import_root=Path(request.import_root),
         allow_private=request.allow_private,
+        readable=[Path(path) for path in request.readable],
+        most_kept_bytes=request.kept_tables_bytes,
     )
 
 
 def _main() -> int:
     parser = argparse.ArgumentParser(prog="lake-host", description="Host of the tenants' lake runtimes.")
     parser.add_argument("--socket", type=Path, required=True, help="where the control socket is made")
-    main(HostSettings(control_socket=parser.parse_args().socket))
+    parser.add_argument("--sandbox", choices=("none", "bwrap"), default="none")
+    parser.add_argument("--silence-seconds", type=float, default=15.0)
+    arguments = parser.parse_args()
+    main(
+        HostSettings(
+            control_socket=arguments.socket,
+            sandbox=arguments.sandbox,
+            silence_seconds=arguments.silence_seconds,
+        )
+    )
     return 0
 
 

@@ -84,6 +84,9 @@ async def start_child(command: Command, stdin: int = asyncio.subprocess.DEVNULL)
     """Must be called from the main thread: the kernel's death signal follows the thread that forked."""
     try:
         command.log.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise OneboxError(f"{command.log.parent} is no directory; move it away.") from None
+    try:
         with command.log.open("ab") as log:
             log_start = log.tell()  # before the start: the child moves this position too
             process = await asyncio.create_subprocess_exec(

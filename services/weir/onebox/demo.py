@@ -1,6 +1,6 @@
 """The demo: a real data set, a scripted model that says it is one, an agent and a schema to ask it.
 
-Added once, on the first start; what its owner changes or deletes later stays changed or deleted. Only the
+Added once to a database, on its first start; what its owner changes or deletes later stays changed or deleted. Only the
 address of the scripted model is renewed, because its port is a new one at every start.
 """
 
@@ -17,6 +17,7 @@ from weir_shared.auth.keys import TICKET_KEY, load_or_create_key_pair
 from weir_shared.auth.principal import DEFAULT_TENANT_ID, Principal
 from weir_shared.auth.scopes import ADMIN
 from weir_shared.auth.tickets import HEADER, Audience, TicketOffice
+from weir_shared.db.migrate import ledger_birth
 from weir_shared.settings import Settings
 
 MODEL = "demo-scripted"
@@ -54,13 +55,16 @@ async def add_demo(settings: Settings) -> None:
     mark = settings.data_dir / MARK
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SECONDS)) as session:
         rooms = _Rooms(session, tickets, settings)
-        if mark.exists():
+        # The mark lies with the data; the database may be another one than at the last start.
+        ledger = await ledger_birth(settings.database_url or "")
+        added = mark.read_text().splitlines() if mark.exists() else []
+        if ledger in added:
             await rooms.renew_model()
             return
         folder = _copy_data(settings.imports)
         for wanted in _wanted(folder, settings):
             await rooms.add(wanted)
-    mark.touch()
+    mark.write_text("".join(f"{birth}\n" for birth in [*added, ledger]))
 
 
 def _copy_data(import_root: Path) -> Path:

@@ -13,12 +13,18 @@ from weir.onebox.supervisor import Service
 
 GATEWAY_HEALTH = "/api/v1/health"
 _GATEWAY_PATIENCE_SECONDS = 120.0
+# While the gateway lets its open requests end, the rooms still answer them; what is not named here comes after.
+STOP_ORDER = ("gateway", "agent-engine", "context-lake")
+# Above the services' own drain (20 s) and what they close afterwards.
+_GRACE_SECONDS = 30.0
 
 
 class OneboxSettings(Struct, frozen=True, kw_only=True):
     """What `weir up` is told by its caller."""
 
     port: int
+    # Where the gateway listens.
+    host: str = "127.0.0.1"
     data_dir: Path
     # Unset: the embedded server.
     database_url: str | None = None
@@ -55,7 +61,8 @@ def service_names(settings: OneboxSettings) -> tuple[str, ...]:
 
 def plan_services(settings: OneboxSettings, addresses: Addresses) -> list[ServiceSpec]:
     shared = _shared_environment(settings, addresses)
-    health_urls = {"gateway": f"{_loopback(addresses, 'gateway')}{GATEWAY_HEALTH}"}
+    own = reachable(settings.host, "127.0.0.1")
+    health_urls = {"gateway": f"http://{own}:{addresses.ports['gateway']}{GATEWAY_HEALTH}"}
     return [
         ServiceSpec(
             name=name,
@@ -72,11 +79,24 @@ def supervised(spec: ServiceSpec, program: tuple[str, ...], log_dir: Path) -> Se
     return Service(
         name=spec.name,
         command=Command(
-            argv=(*program, *spec.command), environment=spec.env, log=log_dir / f"{spec.name}.log"
+            argv=(*program, *spec.command),
+            environment=spec.env,
+            log=log_dir / f"{spec.name}.log",
+            # A Ctrl-C reaches our whole group at once: only we end them, in our order.
+            own_group=True,
         ),
         ready=(lambda: answers_ok(health_url)) if health_url else None,
         ready_seconds=_GATEWAY_PATIENCE_SECONDS,
+        grace_seconds=_GRACE_SECONDS,
+        stop_order=STOP_ORDER.index(spec.name) if spec.name in STOP_ORDER else len(STOP_ORDER),
     )
+
+
+def reachable(host: str, here: str) -> str:
+    """How this machine reaches a server that listens at `host`, as it stands in a URL; `here` is its name for itself."""
+    if host in ("", "0.0.0.0", "::", "127.0.0.1", "localhost"):  # noqa: S104
+        return here
+    return f"[{host}]" if ":" in host else host
 
 
 def weir_program() -> tuple[str, ...]:

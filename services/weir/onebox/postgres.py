@@ -9,7 +9,7 @@ from weir.onebox.binaries import SERVER_ENVIRONMENT, find_postgres
 from weir.onebox.child import Command, ServerUser
 from weir.onebox.errors import OneboxError
 from weir.onebox.ports import free_ports
-from weir.onebox.supervisor import Service
+from weir.onebox.supervisor import SERVERS_STOP, Service
 
 
 class EmbeddedPostgres:
@@ -63,7 +63,7 @@ class EmbeddedPostgres:
             ready=self._is_ready,
             stop_signal=signal.SIGINT,  # fast: ends the sessions, writes a checkpoint
             start_attempts=1,
-            stops_last=True,
+            stop_order=SERVERS_STOP,
             advice=f"If {self._directory} is damaged, restore it from a backup or move it away.",
         )
 

@@ -18,7 +18,9 @@ _LONGEST_PAUSE_SECONDS = 5.0
 _STEADY_SECONDS = 30.0  # a life this long makes an ending an accident, not a pattern
 _START_UP_SECONDS = 20.0
 _POLL_SECONDS = 0.03
-# A signal to our whole process group ends the services at the moment we hear of it too: look twice before calling it a crash.
+# Postgres and Valkey: everything leans on them.
+SERVERS_STOP = 9
+# A stop of the whole machine or unit signals the services at the moment we hear of it too: look twice before calling it a crash.
 _SETTLE_SECONDS = 0.1
 
 
@@ -34,8 +36,8 @@ class Service(Struct, frozen=True, kw_only=True):
     grace_seconds: float = 20.0
     # So many endings within its first 20 s, and we give up; 1: a server that refuses its data will refuse it again.
     start_attempts: int = 5
-    # The servers on which the others lean.
-    stops_last: bool = False
+    # The lowest number stops first, those of one number together: whoever is leaned on stops later.
+    stop_order: int = 0
     # What to do when it cannot start, appended to the sentence.
     advice: str = ""
 
@@ -73,9 +75,9 @@ class Supervisor:
         await watched.ready
 
     async def stop(self) -> None:
-        """Everything; the services first, together, then the servers on which they lean."""
-        for last in (False, True):
-            layer = [watched for watched in self._watched.values() if watched.service.stops_last is last]
+        """Everything, layer by layer; what has not had its turn yet is still kept running."""
+        for order in sorted({watched.service.stop_order for watched in self._watched.values()}):
+            layer = [watched for watched in self._watched.values() if watched.service.stop_order == order]
             await asyncio.gather(*(_stop(watched) for watched in layer))
 
     async def kill(self) -> None:

@@ -61,7 +61,7 @@ async def _up(settings: OneboxSettings, steps: Steps, console: Console, orphanag
         settings, data_dir=data_dir, import_root=settings.import_root.absolute()
     )
     try:
-        require_free_port(settings.port)
+        require_free_port(settings.port, settings.host)
         with held_data_directory(data_dir):
             async with (
                 _stopped_at_the_end(Supervisor(console), stop) as supervisor,
@@ -70,6 +70,11 @@ async def _up(settings: OneboxSettings, steps: Steps, console: Console, orphanag
                 await _run(_start(settings, steps, console, supervisor), supervisor, stop)
     except OneboxError as error:
         console.fail(str(error))
+        return 1
+    except OSError as error:
+        # A file where a directory belongs, a full disk, a right that is missing: the system names the place.
+        where = error.filename or data_dir
+        console.fail(f"{where} in the data directory cannot be used ({error.strerror or error}).")
         return 1
     console.say("weir stopped")
     return 0

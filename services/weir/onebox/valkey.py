@@ -8,7 +8,7 @@ from weir.onebox.binaries import SERVER_ENVIRONMENT, find_valkey
 from weir.onebox.child import Command
 from weir.onebox.ports import free_ports
 from weir.onebox.probes import valkey_answers
-from weir.onebox.supervisor import Service
+from weir.onebox.supervisor import SERVERS_STOP, Service
 
 
 class EmbeddedValkey:
@@ -46,7 +46,7 @@ class EmbeddedValkey:
             ),
             ready=lambda: valkey_answers(self.url),
             start_attempts=1,
-            stops_last=True,
+            stop_order=SERVERS_STOP,
             advice=f"It keeps a queue that Postgres can rebuild: if {self._directory} is damaged, move it away.",
         )
 

@@ -1,5 +1,6 @@
 """What a person reads when the platform is ready: where it is, how to get in, three commands to copy."""
 
+from weir.onebox.plan import reachable
 from weir_shared.settings import Settings
 
 SQL = "SELECT origin, count(*) AS flights FROM flights GROUP BY origin ORDER BY flights DESC"
@@ -9,9 +10,12 @@ QUESTION = "What is the average departure delay by carrier?"
 
 def welcome(settings: Settings) -> str:
     """The text for these settings; without the demo the commands need nothing that it adds."""
-    address = f"http://localhost:{settings.port}"
+    address = f"http://{reachable(settings.host, 'localhost')}:{settings.port}"
     lines = ["", f"Weir is ready at {address}", ""]
-    lines += ["Get a token (an hour's admin session):", "", *_token_command(settings, address), ""]
+    session = f"an admin session of {settings.local_session_ttl}"
+    if settings.auth_mode == "external":
+        session = "of the issuer whose key WEIR_JWT_PUBLIC_KEY_PATH holds"
+    lines += [f"Get a token ({session}):", "", *_token_command(settings, address), ""]
     lines += ["Then:", ""]
     for command in _commands(settings, address):
         lines += [f"  {command}", ""]

@@ -12,16 +12,16 @@ import uvloop
 from arq.worker import Worker, func
 from redis.exceptions import RedisError
 
+from weir.agent_engine import jobs as agent_engine_jobs
 from weir.context_lake import jobs as context_lake_jobs
 from weir.worker.metrics import served_metrics
-from weir_shared.db.pool import DatabaseUnavailable, open_database
-from weir_shared.queue.doorbell import QUEUE, open_doorbell, pack, unpack
-from weir_shared.queue.rounds import Sweep, Tools
-from weir_shared.sealing import Vault, load_or_create_keys
+from weir_shared.db.pool import DatabaseUnavailable
+from weir_shared.queue.doorbell import QUEUE, pack, unpack
+from weir_shared.queue.rounds import Sweep, open_tools
 from weir_shared.settings import SettingError, Settings
 
 # Each room's jobs module: `JOBS`, `SWEEPS` and `open_part`.
-ROOMS: tuple[ModuleType, ...] = (context_lake_jobs,)
+ROOMS: tuple[ModuleType, ...] = (context_lake_jobs, agent_engine_jobs)
 
 POLL_SECONDS = 0.05
 MAX_JOBS = 100
@@ -46,15 +46,9 @@ def run_worker(settings: Settings) -> int:
 @asynccontextmanager
 async def open_context(settings: Settings) -> AsyncGenerator[dict[str, Any], None]:
     """What the jobs of every room find in their context."""
-    assert settings.database_url is not None and settings.redis_url is not None
     async with AsyncExitStack() as stack:
-        database = await open_database(settings.database_url)
-        stack.push_async_callback(database.close)
-        doorbell = await open_doorbell(settings.redis_url)
-        stack.push_async_callback(doorbell.close)
-        vault = Vault(database, load_or_create_keys(settings.keys_dir / "kek"))
-        tools = Tools(settings, database, doorbell, vault)
-        context: dict[str, Any] = {"doorbell": doorbell}
+        tools = await stack.enter_async_context(open_tools(settings))
+        context: dict[str, Any] = {"doorbell": tools.doorbell}
         for room in ROOMS:
             context |= await stack.enter_async_context(room.open_part(tools))
         yield context

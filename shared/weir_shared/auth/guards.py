@@ -47,7 +47,11 @@ async def open_to_all(_: Connection, __: BaseRouteHandler) -> None:
     """Says that a route is meant to be public."""
 
 
-for _guard in (requires_caller, open_to_all):
+async def checked_by_handler(_: Connection, __: BaseRouteHandler) -> None:
+    """Says that the route's own handler reads the credential and refuses a wrong one."""
+
+
+for _guard in (requires_caller, open_to_all, checked_by_handler):
     setattr(_guard, _MARK, ())
 
 
@@ -68,6 +72,13 @@ def scopes_of(handler: HTTPRouteHandler) -> tuple[str, ...] | None:
     guards = [guard for layer in handler.ownership_layers for guard in layer.guards or ()]
     marks = [getattr(guard, _MARK) for guard in guards if hasattr(guard, _MARK)]
     return marks[-1] if marks else None
+
+
+def is_open_to_all(handler: HTTPRouteHandler) -> bool:
+    """Whether a route asks for no credential: its innermost guard of ours is `open_to_all`."""
+    guards = [guard for layer in handler.ownership_layers for guard in layer.guards or ()]
+    ours = [guard for guard in guards if hasattr(guard, _MARK)]
+    return bool(ours) and ours[-1] is open_to_all
 
 
 def refuse_unguarded_routes(app: Litestar) -> Litestar:

@@ -66,6 +66,15 @@ async def is_current(dsn: str) -> bool:
         await connection.close()
 
 
+async def ledger_birth(dsn: str) -> str:
+    """When a migrated database got its first migration, to the microsecond: it tells one ledger from another."""
+    connection = await asyncpg.connect(dsn, timeout=10)
+    try:
+        return (await connection.fetchval("select min(applied_at) from weir_migrations")).isoformat()
+    finally:
+        await connection.close()
+
+
 async def _apply_missing(connection: asyncpg.Connection) -> list[str]:  # type: ignore[type-arg]
     await connection.execute(
         """

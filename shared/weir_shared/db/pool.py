@@ -57,12 +57,20 @@ class Database:
         self._pool = pool
 
     @asynccontextmanager
-    async def tenant(self, tenant_id: str) -> AsyncGenerator[Connection, None]:
-        """A transaction that sees one tenant only. Committed when the block ends, undone when it raises."""
+    async def tenant(
+        self, tenant_id: str, *, waits_for_disk: bool = True
+    ) -> AsyncGenerator[Connection, None]:
+        """A transaction that sees one tenant only. Committed when the block ends, undone when it raises.
+
+        One that does not wait for the disk is lost with the database's machine, unless a later one that does has
+        been committed: those go to the disk in their order.
+        """
         if parse_uuid(tenant_id) != tenant_id:
             raise ValueError("a tenant id is a canonical UUID")
         # One round trip; the simple protocol takes no parameters, hence the check above.
         begin = f"begin; set local role weir_app; set local app.tenant_id = '{tenant_id}'"
+        if not waits_for_disk:
+            begin += "; set local synchronous_commit = off"
         async with self._unit(begin) as connection:
             yield connection
 
@@ -100,15 +108,49 @@ class Database:
             await self._pool.release(connection)
 
 
-async def open_database(dsn: str, *, size: int = 10) -> Database:
+class Unit(Database):
+    """An open unit of work in the place of a database: what is done through it is done within that unit.
+
+    Each inner unit is undone by itself when it raises, and all of them with the unit that they are in.
+    """
+
+    def __init__(self, connection: Connection, tenant_id: str) -> None:
+        self._connection = connection
+        self._tenant_id = tenant_id
+
+    @asynccontextmanager
+    async def tenant(
+        self, tenant_id: str, *, waits_for_disk: bool = True
+    ) -> AsyncGenerator[Connection, None]:
+        if tenant_id != self._tenant_id:
+            raise ValueError("a unit of work is one tenant's")
+        await self._connection.execute("savepoint inner_unit")
+        try:
+            yield self._connection
+        except BaseException:
+            if not self._connection.is_closed():
+                await self._connection.execute("rollback to savepoint inner_unit")
+            raise
+        await self._connection.execute("release savepoint inner_unit")
+
+    @asynccontextmanager
+    async def any_tenant(self) -> AsyncGenerator[Connection, None]:
+        raise NotImplementedError("a unit of work is one tenant's")
+        yield self._connection
+
+
+async def open_database(dsn: str, *, size: int = 10, warm: int = 1) -> Database:
     """A database whose jsonb columns are Python values and whose uuids are texts.
+
+    `warm` connections are there from the beginning: one that is opened when many want one at once takes ten turns
+    of an event loop that is busy already.
 
     Connections are not reset between units: nothing here leaves state in a session, and the reset costs more
     than a short read.
     """
     pool = await asyncpg.create_pool(
         dsn,
-        min_size=1,
+        min_size=warm,
         max_size=size,
         init=_teach_types,
         reset=_no_reset,
@@ -128,6 +170,8 @@ async def _teach_types(connection: asyncpg.Connection) -> None:  # type: ignore[
     )
     # Ids are texts everywhere: in paths, bodies, tickets and statements.
     await connection.set_type_codec("uuid", encoder=str, decoder=str, schema="pg_catalog", format="text")
+    # Arrays of these are looked up when a statement first has one: now rather than in the middle of a rush.
+    await connection.fetchrow("select $1::jsonb[], $2::uuid[]", [], [])
 
 
 def _encode_json(value: Any) -> bytes:

@@ -4,11 +4,11 @@ import re
 
 from weir.context_lake.connectors.declared import Findings, Param, Params, Place, options_of
 from weir.context_lake.connectors.files import (
-    UNLISTED,
+    LISTING,
     check_format,
+    check_schema_source,
     format_of,
     listing_options,
-    refuse_partitions,
 )
 from weir.context_lake.connectors.source import Connector, Source, SourceText
 from weir.context_lake.connectors.urls import carries_credentials, check_endpoint, refuse_credentials
@@ -109,15 +109,15 @@ def check(text: SourceText, params: Params, at: Place, around: Surroundings, fou
     else:
         _check_account(match[1], params.get("abfs_account"), at, found)
     check_endpoint("abfs_endpoint", params, at, around, found)
-    refuse_partitions(params, at, found)
     check_format(text.path, params, at, found)
+    check_schema_source(text, params, at, found)
 
 
 def locate(text: SourceText, params: Params, _: Surroundings) -> Source:
     return Source(
         format=format_of(text.path, params),
         location=f"abfs://{text.path}",
-        options=options_of(_OWN, params) | listing_options(params),
+        options=options_of(_OWN, params) | listing_options(text, params),
     )
 
 
@@ -135,7 +135,8 @@ CONNECTOR = Connector(
     id="abfs",
     example="abfs://container@account.dfs.core.windows.net/path/",
     help="a blob or a folder of blobs in Azure storage; the account may be a parameter instead",
-    params=(*_OWN, *UNLISTED),
+    params=(*_OWN, *LISTING),
     check=check,
     locate=locate,
+    reads_files=True,
 )

@@ -104,7 +104,7 @@ def check(text: SourceText, params: Params, at: Place, around: Surroundings, fou
     location = _location(text)
     scheme = _scheme(location)
     if not scheme:
-        check_path(location, around.import_root, at.field("from"), "from", found)
+        check_path(location, around, at.field("from"), "from", found)
     elif scheme not in _CLOUDS:
         found.refuse(at.field("from"), f"from must read {SYNTAX}")
     else:
@@ -118,7 +118,7 @@ def locate(text: SourceText, params: Params, around: Surroundings) -> Source:
     location = _location(text)
     cloud = _CLOUDS.get(_scheme(location))
     if cloud is None:
-        return Source(location=absolute(location, around.import_root), options={})
+        return Source(location=absolute(location, around), options={})
     options = options_of(_PARAMS, params)
     if cloud == "aws_" and "aws_endpoint" not in options and around.aws_endpoint_url:
         # The operator's own endpoint needs nobody's leave to be http.

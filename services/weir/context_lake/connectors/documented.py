@@ -13,6 +13,7 @@ _KINDS = {
     "character": "one character",
     "url": "URL",
     "duration": "duration",
+    "wait": "duration or seconds",
     "port": "port",
     "host": "host",
     "certificate": "PEM text",

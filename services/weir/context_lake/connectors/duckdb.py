@@ -12,19 +12,26 @@ _PARAMS = (
     Param(
         name="duckdb_open", required=True, help="The file, as a path in the import directory; it is read only"
     ),
+    Param(
+        name="query_federation",
+        kind="choice",
+        choices=("enabled", "disabled"),
+        default="enabled",
+        help="Whether the file is asked for whole queries of its tables, or for their rows only",
+    ),
 )
 
 
 def check(text: SourceText, params: Params, at: Place, around: Surroundings, found: Findings) -> None:
     check_names(text, SYNTAX, 3, at, found)
     if path := params.get("duckdb_open"):
-        check_path(path, around.import_root, at.param("duckdb_open"), "duckdb_open", found)
+        check_path(path, around, at.param("duckdb_open"), "duckdb_open", found)
 
 
 def locate(text: SourceText, params: Params, around: Surroundings) -> Source:
     options = options_of(_PARAMS, params)
     if path := options.get("duckdb_open"):
-        options["duckdb_open"] = absolute(path, around.import_root)
+        options["duckdb_open"] = absolute(path, around)
     return Source(options={"table": read_names(text.path) or []} | options)
 
 

@@ -1,9 +1,8 @@
 """What every connector of files shares: the listing parameters, and the format that a path and they amount to."""
 
-from msgspec.structs import replace
-
 from weir.context_lake.connectors.declared import Findings, Param, Params, Place
 from weir.context_lake.connectors.kinds import is_on
+from weir.context_lake.connectors.source import SourceText, read_from
 
 FORMATS = ("parquet", "csv", "tsv", "json", "avro", "arrow")
 _SAME_FORMAT = {"jsonl": "json", "ndjson": "json", "ldjson": "json"}
@@ -71,9 +70,10 @@ LISTING = (
     ),
     Param(name="hive_infer_partitions", kind="switch", help="An older name of hive_partitioning_enabled"),
     Param(
-        name="schema_source_path", unavailable=True, help="The file that alone tells the dataset's columns"
+        name="schema_source_path",
+        help="A file or folder under `from` that alone tells the dataset's columns, written as `from` is",
     ),
-    Param(name="client_timeout", kind="duration", without_effect=True, help="How long the source may take"),
+    Param(name="client_timeout", kind="duration", help="How long a request may take before it is made again"),
 )
 # Older names and the names that stand for them now.
 _RENAMED = {
@@ -90,22 +90,38 @@ _PASSED_ON = (
     "csv_escape",
     "json_format",
     "hive_partitioning_enabled",
+    "client_timeout",
 )
 
 
-# Of a store whose folders nobody lists before they are read.
-UNLISTED = tuple(
-    replace(param, help=f"{param.help}: not for this store")
-    if param.name in ("hive_partitioning_enabled", "hive_infer_partitions")
-    else param
-    for param in LISTING
-)
+FILE_COLUMNS = ("_location", "_last_modified", "_size")
 
 
-def refuse_partitions(params: Params, at: Place, found: Findings) -> None:
-    for name in ("hive_partitioning_enabled", "hive_infer_partitions"):
-        if is_on(params.get(name)):
-            found.refuse(at.param(name), f"{name} is not available for this store", "not_available")
+def check_schema_source(text: SourceText, params: Params, at: Place, found: Findings) -> None:
+    """The place that tells the columns lies under `from`, which then is a folder."""
+    value = params.get("schema_source_path")
+    if not value:
+        return
+    field = at.param("schema_source_path")
+    if format_by_name(text.path) and not text.path.endswith("/"):
+        found.refuse(field, "schema_source_path needs from to be a directory", "conflict")
+    elif schema_source(text, value) is None:
+        found.refuse(field, "schema_source_path must lie under from, and be written as from is")
+    elif params.get("json_format") == "array":
+        message = "schema_source_path is not available with json_format array"
+        found.refuse(field, message, "not_available")
+
+
+def schema_source(text: SourceText, value: str) -> str | None:
+    """The place relative to `from`; None when it does not lie under it."""
+    named = read_from(value)
+    folder = text.path.rstrip("/") + "/"
+    if named is None or (named.connector, named.has_slashes) != (text.connector, text.has_slashes):
+        return None
+    below = named.path.removeprefix(folder)
+    if not named.path.startswith(folder) or not below or {"..", "."} & set(below.split("/")):
+        return None
+    return below
 
 
 def check_format(path: str, params: Params, at: Place, found: Findings) -> None:
@@ -131,7 +147,15 @@ def format_by_name(path: str) -> str | None:
     return next((kind for ending, kind in _EXTENSIONS.items() if name.endswith(ending)), None)
 
 
-def listing_options(params: Params) -> dict[str, str]:
+def endings_of(kind: str) -> tuple[str, ...]:
+    """How the names of the files of a format may end, in lower case, packed or not."""
+    plain = [ending for ending, known in _EXTENSIONS.items() if known == kind]
+    if kind in ("csv", "tsv"):
+        plain.append(".txt")
+    return (*plain, *(ending + packed for ending in plain for packed in _COMPRESSED))
+
+
+def listing_options(text: SourceText, params: Params) -> dict[str, str]:
     """The parameters that tell the runtime how files are found and read."""
     current = {new: params[old] for old, new in _RENAMED.items() if old in params} | dict(params)
     options = {name: current[name] for name in _PASSED_ON if name in current}
@@ -140,4 +164,6 @@ def listing_options(params: Params) -> dict[str, str]:
             options[name] = str(is_on(options[name])).lower()
     if options.get("json_format") == "ndjson":
         options["json_format"] = "jsonl"
+    if below := schema_source(text, params.get("schema_source_path", "")):
+        options["schema_source_path"] = below
     return options

@@ -3,13 +3,15 @@
 import json
 import re
 
+from msgspec.structs import replace
+
 from weir.context_lake.connectors.declared import Findings, Param, Params, Place, When, options_of
 from weir.context_lake.connectors.files import (
-    UNLISTED,
+    LISTING,
     check_format,
+    check_schema_source,
     format_of,
     listing_options,
-    refuse_partitions,
 )
 from weir.context_lake.connectors.kinds import service_account_key
 from weir.context_lake.connectors.source import Connector, Source, SourceText
@@ -50,14 +52,21 @@ _OWN = (
         help="The credentials of the machine",
     ),
     Param(name="gcs_bucket", unavailable=True, instead="from", help="The bucket's name"),
-    Param(name="gcs_endpoint", kind="url", help="The store's address when it is not Google's; https only"),
+    Param(name="gcs_endpoint", kind="url", help="The store's address when it is not Google's"),
     Param(
         name="allow_http",
         kind="switch",
         default="false",
-        without_effect=True,
-        help="An endpoint of http:// is not to be had for this store",
+        help="Needed for an endpoint of http://",
     ),
+)
+
+# Its client takes no setting but the key's file.
+_LISTING = tuple(
+    replace(param, unavailable=True, help="The store's client has no such setting")
+    if param.name == "client_timeout"
+    else param
+    for param in LISTING
 )
 
 
@@ -67,9 +76,9 @@ def check(text: SourceText, params: Params, at: Place, around: Surroundings, fou
         refuse_credentials(at, found)
     elif not text.has_slashes or not _BUCKET.fullmatch(bucket):
         found.refuse(at.field("from"), "from must read gs://bucket/path")
-    check_endpoint("gcs_endpoint", params, at, around, found, leave=None)
-    refuse_partitions(params, at, found)
+    check_endpoint("gcs_endpoint", params, at, around, found)
     check_format(text.path, params, at, found)
+    check_schema_source(text, params, at, found)
 
 
 def locate(text: SourceText, params: Params, _: Surroundings) -> Source:
@@ -80,7 +89,7 @@ def locate(text: SourceText, params: Params, _: Surroundings) -> Source:
     return Source(
         format=format_of(text.path, params),
         location=f"gs://{text.path}",
-        options=options | listing_options(params),
+        options=options | listing_options(text, params),
     )
 
 
@@ -88,7 +97,8 @@ CONNECTOR = Connector(
     id="gcs",
     example="gs://bucket/path/",
     help="an object or a folder of objects in Google Cloud Storage",
-    params=(*_OWN, *UNLISTED),
+    params=(*_OWN, *_LISTING),
     check=check,
     locate=locate,
+    reads_files=True,
 )

@@ -88,8 +88,19 @@ _OWN = (
         "http_auth_refresh_token", "http_auth_client_id", "http_auth_client_secret", credential=True
     ),
 )
+_TIMEOUT = Param(
+    name="client_timeout",
+    kind="duration",
+    default="2m",
+    help="How long the whole download may take, 10m at most",
+)
 _LISTING = tuple(
-    replace(param, without_effect=True) if param.name in _OF_FOLDERS else param for param in LISTING
+    _TIMEOUT
+    if param.name == _TIMEOUT.name
+    else replace(
+        param, without_effect=param.name in _OF_FOLDERS, unavailable=param.name == "schema_source_path"
+    )
+    for param in LISTING
 )
 
 
@@ -115,7 +126,7 @@ def locate(text: SourceText, params: Params, _: Surroundings) -> Source:
     return Source(
         format=format_of(urlsplit(url).path, params),
         location=url,
-        options=options_of(_OWN, params) | listing_options(params),
+        options=options_of(_OWN, params) | listing_options(text, params),
     )
 
 
@@ -131,6 +142,7 @@ CONNECTORS = tuple(
         params=(*_OWN, *_LISTING),
         check=check,
         locate=locate,
+        reads_files=True,
     )
     for scheme in ("https", "http")
 )

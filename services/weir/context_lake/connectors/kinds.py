@@ -14,6 +14,7 @@ Kind = Literal[
     "character",
     "url",
     "duration",
+    "wait",
     "port",
     "host",
     "certificate",
@@ -78,6 +79,10 @@ _KINDS: dict[str, tuple[Callable[[str], bool], str]] = {
     "character": (lambda value: len(value) == 1, "one character"),
     "url": (_is_url, "a URL that begins with http:// or https://"),
     "duration": (lambda value: bool(_DURATION.fullmatch(value)), "a duration such as 30s or 1h30m"),
+    "wait": (
+        lambda value: _is_number(value, 3600) or bool(_DURATION.fullmatch(value)),
+        "a number of seconds or a duration such as 500ms",
+    ),
     "port": (lambda value: _is_number(value, 65535), "a port from 1 to 65535"),
     "host": (lambda value: bool(_HOST.fullmatch(value)), "one host's name or address, without a port"),
     "certificate": (_is_certificate, "the text of a PEM certificate"),

@@ -55,6 +55,13 @@ _PARAMS = (
         help="Dates of zeros are null",
     ),
     Param(name="mysql_time_zone", unavailable=True, help="The session's time zone, which is UTC"),
+    Param(
+        name="query_federation",
+        kind="choice",
+        choices=("enabled", "disabled"),
+        default="enabled",
+        help="Whether the server is asked for whole queries of its tables, or for their rows only",
+    ),
 )
 
 

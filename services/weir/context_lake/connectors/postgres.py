@@ -40,6 +40,13 @@ _PARAMS = (
         help="How many connections are kept for the next query",
     ),
     Param(
+        name="query_federation",
+        kind="choice",
+        choices=("enabled", "disabled"),
+        default="enabled",
+        help="Whether the server is asked for whole queries of its tables, or for their rows only",
+    ),
+    Param(
         name="connection_pool_min_idle",
         kind="count",
         without_effect=True,

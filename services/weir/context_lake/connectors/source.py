@@ -29,6 +29,8 @@ class Source(Struct, frozen=True, kw_only=True):
     """Empty for sources that are no files."""
     location: str = ""
     options: dict[str, Any]
+    roots: tuple[str, ...] = ()
+    """Directories that this dataset may read besides the import directory."""
 
 
 Check = Callable[[SourceText, Params, Place, Surroundings, Findings], None]
@@ -44,8 +46,12 @@ class Connector(Struct, frozen=True, kw_only=True):
     params: tuple[Param, ...]
     check: Check
     locate: Locate
-    notifies: bool = False
-    """Whether a change at the source can be told to the platform."""
+    reads_files: bool = False
+    """Whether its rows are in files, which have a place, an age and a size."""
+    is_offered: bool = True
+    """Whether a `from` of it is something to write, rather than to keep."""
+    check_notifications: Check | None = None
+    """Whether a change at this source can be told to the platform; None: at none of this connector."""
 
 
 def read_from(text: str) -> SourceText | None:

@@ -12,6 +12,13 @@ _PARAMS = (
     Param(
         name="sqlite_open", required=True, help="The file, as a path in the import directory; it is read only"
     ),
+    Param(
+        name="query_federation",
+        kind="choice",
+        choices=("enabled", "disabled"),
+        default="enabled",
+        help="Whether the file is asked for whole queries of its tables, or for their rows only",
+    ),
 )
 
 
@@ -20,13 +27,13 @@ def check(text: SourceText, params: Params, at: Place, around: Surroundings, fou
     if len(names) == 2 and names[0] != "main":
         found.refuse(at.field("from"), f"from must read {SYNTAX}")
     if path := params.get("sqlite_open"):
-        check_path(path, around.import_root, at.param("sqlite_open"), "sqlite_open", found)
+        check_path(path, around, at.param("sqlite_open"), "sqlite_open", found)
 
 
 def locate(text: SourceText, params: Params, around: Surroundings) -> Source:
     options = options_of(_PARAMS, params)
     if path := options.get("sqlite_open"):
-        options["sqlite_open"] = absolute(path, around.import_root)
+        options["sqlite_open"] = absolute(path, around)
     return Source(options={"table": read_names(text.path) or []} | options)
 
 

@@ -33,20 +33,25 @@ def check_endpoint(
     found: Findings,
     *,
     leave: str | None = "allow_http",
+    path: str = "",
 ) -> None:
-    """An endpoint of http:// needs the switch `leave`; without such a switch there is none."""
+    """An endpoint of http:// needs the switch `leave`; without such a switch there is none.
+
+    `path` is where it stands in the request when it is no parameter.
+    """
+    path = path or at.param(name)
     endpoint = params.get(name, "")
     if not endpoint.startswith(("http://", "https://")):
         return  # told by its kind
     if endpoint.startswith("http://") and leave is None:
-        found.refuse(at.param(name), f"{name} must begin with https://", "insecure")
+        found.refuse(path, f"{name} must begin with https://", "insecure")
     elif endpoint.startswith("http://") and not is_on(params.get(leave or "")):
         message = f"{name} begins with http://, which needs {leave} set to true"
-        found.refuse(at.param(name), message, "insecure")
+        found.refuse(path, message, "insecure")
     try:
         check_url(endpoint, allow_private=around.allow_private_addresses)
     except ForbiddenAddress as fault:
-        found.refuse(at.param(name), f"{name} is not allowed: {fault}", "address_not_allowed")
+        found.refuse(path, f"{name} is not allowed: {fault}", "address_not_allowed")
 
 
 def check_host(name: str, host: str, at: Place, around: Surroundings, found: Findings) -> None:

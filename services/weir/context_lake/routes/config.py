@@ -8,9 +8,11 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import Struct
 
-from weir.context_lake import page
+from weir.context_lake import names, page
 from weir.context_lake.changing import Catalogue, Reply, Terms, Written, read_lake
 from weir.context_lake.document import Changes
+from weir.context_lake.notifications import telling
+from weir.context_lake.notifications.telling import ToldQueue
 from weir.context_lake.patch import WantedPatch, patch_lake
 from weir.context_lake.permissions import visible_part
 from weir.context_lake.routes.guards import requires_json
@@ -29,7 +31,8 @@ class Patched(Struct, frozen=True, kw_only=True):
     version: int
     changes: Changes
     warnings: list[FieldError]
-    notifications: dict[str, Any] = {}
+    notifications: dict[str, ToldQueue] = {}
+    """The queues of the datasets that this patch adds or updates, by their names."""
 
 
 @get("/", guards=[requires_scope("lake:read")])
@@ -69,7 +72,17 @@ async def patch_config(
     order = list(msgspec.json.decode(await request.body(), type=dict[str, msgspec.Raw]))
 
     def tell(written: Written) -> Reply:
-        body = Patched(version=written.version, changes=written.changes, warnings=written.warnings)
+        changed = (*written.changes.datasets.added, *written.changes.datasets.updated)
+        body = Patched(
+            version=written.version,
+            changes=written.changes,
+            warnings=written.warnings,
+            notifications={
+                name: telling.told(queue)
+                for name in changed
+                if (queue := written.queues.get(names.key_of(name))) is not None
+            },
+        )
         return reply_of(body, written)
 
     return sent(await patch_lake(catalogue, principal, data, order, terms, tell))

@@ -35,6 +35,7 @@ def read_query(request: Request[Any, Any, Any], body: bytes, most_seconds: float
         _wanted(request, body),
         most_seconds=most_seconds,
         form=choose_format(request.headers.get("accept", "")),
+        int64=request.query_params.get("int64", "number"),
         uses_cache=not _forbids_cache(request.headers.get("cache-control", "")),
         trace_id=request.headers.get("x-request-id", ""),
     )

@@ -2,14 +2,18 @@
 
 import hashlib
 import re
+from collections.abc import AsyncGenerator, Collection
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.params import HeaderParameter, QueryParameter
+from msgspec.structs import replace
 
 from weir.context_lake.changing import Reply, Retry, Terms, Written, etag_of
+from weir.context_lake.config import refusal_of
 from weir_shared.errors import FieldError, ValidationFailed
 
 MAX_KEY = 128
@@ -26,6 +30,9 @@ RetryKey = Annotated[
     ),
 ]
 ValidateOnly = Annotated[bool, QueryParameter(name="validateOnly", description="Check it and keep nothing")]
+Probed = Annotated[
+    bool, QueryParameter(name="probe", description="Open the dataset's source first; its columns are told")
+]
 Limit = Annotated[int | None, QueryParameter(ge=1, le=1000, description="How many at most")]
 Cursor = Annotated[str | None, QueryParameter(description="`nextCursor` of the page before")]
 
@@ -38,10 +45,39 @@ async def provide_terms(
 ) -> Terms:
     """Raises ValidationFailed."""
     return Terms(
-        versions=_versions(if_match),
+        versions=versions_in(if_match),
         validate_only=validate_only,
         retry=None if retry_key is None else await _retry(request, retry_key),
     )
+
+
+async def provide_probing_terms(terms: NamedDependency[Terms], probe: Probed = False) -> Terms:
+    """The terms of a change that may look at a source first."""
+    return replace(terms, probe=probe)
+
+
+@asynccontextmanager
+async def faults_in_body_order(
+    request: Request[Any, Any, Any], fields: Collection[str]
+) -> AsyncGenerator[None, None]:
+    """Tells the faults of a body of one item in the order of its fields; a field that is missing comes first.
+
+    A parameter goes by its bare name and stands where `params` does.
+    """
+    try:
+        yield
+    except ValidationFailed as failed:
+        sent = list(msgspec.json.decode(await request.body(), type=dict[str, msgspec.Raw]))
+
+        def rank(error: FieldError) -> int:
+            root = error.path.partition(".")[0]
+            if root in sent:
+                return sent.index(root)
+            if root in fields or not root:
+                return -1
+            return sent.index("params") if "params" in sent else len(sent)
+
+        raise refusal_of(sorted(failed.errors, key=rank)) from None
 
 
 def reply_of(body: Any, written: Written, *, status: int = 200, location: str | None = None) -> Reply:
@@ -63,7 +99,8 @@ def shown(body: Any, version: int) -> Response[Any]:
     return Response(body, headers={"etag": etag_of(version)})
 
 
-def _versions(if_match: str | None) -> frozenset[int] | None:
+def versions_in(if_match: str | None) -> frozenset[int] | None:
+    """The versions that an `If-Match` allows; None: any."""
     if if_match is None or if_match.strip() == "*":
         return None
     # What is no tag of ours matches no version.
@@ -71,13 +108,19 @@ def _versions(if_match: str | None) -> frozenset[int] | None:
     return frozenset(int(tag[1]) for tag in tags if tag)
 
 
-async def _retry(request: Request[Any, Any, Any], key: str) -> Retry:
+def check_key(key: str) -> None:
+    """Raises ValidationFailed."""
     if not 1 <= len(key) <= MAX_KEY:
         message = f"Idempotency-Key must be 1 to {MAX_KEY} characters"
         raise ValidationFailed([FieldError(path="Idempotency-Key", message=message)])
+
+
+async def _retry(request: Request[Any, Any, Any], key: str) -> Retry:
+    check_key(key)
     # The gateway's two prefixes of one path end in the same one here.
     line = f"{request.method} {request.url.path}?{request.url.query}\n".encode()
     return Retry(key, hashlib.sha256(line + await request.body()).digest())
 
 
 TERMS = {"terms": Provide(provide_terms)}
+PROBING_TERMS = {"probing_terms": Provide(provide_probing_terms)}

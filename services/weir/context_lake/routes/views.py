@@ -2,18 +2,18 @@
 
 from typing import Any
 
-from litestar import Response, Router, delete, get, post, put
+from litestar import Request, Response, Router, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from weir.context_lake import names, views
 from weir.context_lake.changing import Catalogue, Reply, Terms, Written, read_lake
-from weir.context_lake.document import View, WantedView
+from weir.context_lake.document import Validation, View, WantedView
 from weir.context_lake.paging import page_of
 from weir.context_lake.permissions import visible_part
 from weir.context_lake.routes.guards import requires_json
-from weir.context_lake.routes.terms import TERMS, Cursor, Limit, reply_of, sent, shown
+from weir.context_lake.routes.terms import TERMS, Cursor, Limit, faults_in_body_order, reply_of, sent, shown
 from weir_shared.auth.guards import requires_scope
 from weir_shared.auth.principal import Principal
 from weir_shared.errors import FieldError
@@ -21,6 +21,7 @@ from weir_shared.errors import FieldError
 READ, WRITE = [requires_scope("lake:read")], [requires_scope("lake:write")]
 WRITE_JSON = [*WRITE, requires_json]
 PATH = "/v1/context-lake/views"
+FIELDS = {field.encode_name for field in structs.fields(WantedView)}
 
 
 class ShownView(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -28,6 +29,14 @@ class ShownView(Struct, frozen=True, kw_only=True, omit_defaults=True):
     sql: str
     description: str | None = None
     visibility: str
+    metadata: dict[str, Any] | None = None
+    refresh: str | None = None
+    acceleration: dict[str, Any] | None = None
+    time_column: str | None = None
+    time_format: str | None = None
+    ready_state: str | None = None
+    validation: Validation
+    """`deferred`: whether its columns exist is found out when the runtime has read what it reads."""
     createdAt: str
     updatedAt: str
     createdBy: str
@@ -72,6 +81,7 @@ async def list_views(
 
 @post("/", guards=WRITE_JSON)
 async def add_view(
+    request: Request[Any, Any, Any],
     data: JSONBody[WantedView],
     principal: NamedDependency[Principal],
     catalogue: NamedDependency[Catalogue],
@@ -83,7 +93,8 @@ async def add_view(
         view = views.one_view(written.document, principal, str(data.name))
         return _told(view, written, status=201, location=f"{PATH}/{view.name}")
 
-    return sent(await views.add_view(catalogue, principal, data, terms, tell))
+    async with faults_in_body_order(request, FIELDS):
+        return sent(await views.add_view(catalogue, principal, data, terms, tell))
 
 
 @get("/{name:str}", guards=READ)
@@ -96,6 +107,7 @@ async def show_view(
 
 @put("/{name:str}", guards=WRITE_JSON)
 async def replace_view(
+    request: Request[Any, Any, Any],
     name: FromPath[str],
     data: JSONBody[WantedView],
     principal: NamedDependency[Principal],
@@ -109,7 +121,8 @@ async def replace_view(
         assert view is not None, "it has just been replaced"
         return _told(view, written)
 
-    return sent(await views.replace_view(catalogue, principal, name, data, terms, tell))
+    async with faults_in_body_order(request, FIELDS):
+        return sent(await views.replace_view(catalogue, principal, name, data, terms, tell))
 
 
 @delete("/{name:str}", guards=WRITE, status_code=200)
@@ -142,6 +155,13 @@ def _shown(view: View) -> ShownView:
         sql=view.sql,
         description=view.description,
         visibility=view.visibility,
+        metadata=view.metadata or None,
+        refresh=view.refresh,
+        acceleration=None if view.acceleration is None else view.acceleration.shown(),
+        time_column=view.time_column,
+        time_format=view.time_format,
+        ready_state=view.ready_state,
+        validation=view.validation,
         createdAt=view.created_at,
         updatedAt=view.updated_at,
         createdBy=view.created_by,

@@ -24,6 +24,24 @@ class Vm(Struct, frozen=True, kw_only=True):
     idle_seconds: float = 0.0
     version: int = 0
     """The lake's newest version; the runtime has it when `applied_version` equals it."""
+    auto_apply: bool = True
+    """Whether a running runtime gets each new version by itself."""
+    redeploys_asked: int = 0
+    redeploys_done: int = 0
+
+    @property
+    def has_drifted(self) -> bool:
+        """Whether the runtime works with another version than the newest."""
+        return self.applied_version is not None and self.applied_version != self.version
+
+    @property
+    def is_redeploy_open(self) -> bool:
+        return self.redeploys_done < self.redeploys_asked
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether a running runtime has all that it should have by now."""
+        return not self.is_redeploy_open and not (self.auto_apply and self.has_drifted)
 
 
 class Claim(Struct, frozen=True, kw_only=True):
@@ -32,6 +50,8 @@ class Claim(Struct, frozen=True, kw_only=True):
     secret: bytes
     waited_seconds: float
     """Since the boot was asked for."""
+    redeploys_asked: int
+    """Until now: the boot does what they ask for."""
 
 
 class Awake(Struct, frozen=True, kw_only=True):
@@ -48,7 +68,8 @@ async def read_vm(connection: Connection, tenant_id: str) -> Vm:
         select coalesce(vm.state, 'not_provisioned') as state, coalesce(vm.epoch, 0) as epoch,
             vm.endpoint, vm.secret, vm.applied_version, vm.last_error, vm.updated_at,
             coalesce(extract(epoch from now() - vm.last_activity_at), 0)::float8 as idle_seconds,
-            coalesce(lakes.version, 0) as version
+            coalesce(lakes.version, 0) as version, coalesce(lakes.auto_apply, true) as auto_apply,
+            coalesce(vm.redeploys_asked, 0) as redeploys_asked, coalesce(vm.redeploys_done, 0) as redeploys_done
         from (select $1::uuid as tenant_id) as asked
             left join lakes on lakes.tenant_id = asked.tenant_id
             left join lake_vms as vm on vm.tenant_id = asked.tenant_id
@@ -78,7 +99,8 @@ async def move(
     """One transition within an epoch; False when the runtime is elsewhere by now."""
     moved = await connection.fetchval(
         """
-        update lake_vms set state = $4, cause = $5, last_error = $6, lease_until = null, updated_at = now()
+        update lake_vms
+        set state = $4, cause = $5, last_error = $6, lease_until = null, lease_owner = null, updated_at = now()
         where tenant_id = $1 and state = $2 and epoch = $3
         returning epoch
         """,
@@ -100,7 +122,8 @@ async def begin_epoch(
         """
         update lake_vms
         set state = 'provisioning', epoch = epoch + 1, endpoint = null, secret = null, applied_version = null,
-            last_error = null, lease_until = null, last_activity_at = now(), cause = $4, updated_at = now()
+            last_error = null, lease_until = null, lease_owner = null, last_activity_at = now(), cause = $4,
+            updated_at = now()
         where tenant_id = $1 and state = $2 and epoch = $3
         returning epoch
         """,
@@ -112,7 +135,14 @@ async def begin_epoch(
 
 
 async def claim_boot(
-    connection: Connection, tenant_id: str, epoch: int, *, endpoint: str, secret: bytes, seconds: int
+    connection: Connection,
+    tenant_id: str,
+    epoch: int,
+    owner: str,
+    *,
+    endpoint: str,
+    secret: bytes,
+    seconds: float,
 ) -> Claim | None:
     """The lease on a boot, or None: stale, done, or somebody else's.
 
@@ -121,13 +151,15 @@ async def claim_boot(
     row = await connection.fetchrow(
         """
         update lake_vms
-        set lease_until = now() + make_interval(secs => $5), endpoint = $3, secret = coalesce(secret, $4)
+        set lease_until = now() + make_interval(secs => $6), lease_owner = $3, endpoint = $4,
+            secret = coalesce(secret, $5)
         where tenant_id = $1 and epoch = $2 and state = 'provisioning'
             and (lease_until is null or lease_until < now())
-        returning secret, extract(epoch from now() - updated_at)::float8 as waited_seconds
+        returning secret, redeploys_asked, extract(epoch from now() - updated_at)::float8 as waited_seconds
         """,
         tenant_id,
         epoch,
+        owner,
         endpoint,
         secret,
         float(seconds),
@@ -135,49 +167,119 @@ async def claim_boot(
     return Claim(**dict(row)) if row else None
 
 
-async def mark_running(connection: Connection, tenant_id: str, epoch: int, version: int) -> bool:
-    moved = await connection.fetchval(
+async def extend_lease(
+    connection: Connection, tenant_id: str, epoch: int, owner: str, *, seconds: float
+) -> bool:
+    """More time for whoever holds the lease; False when it is somebody else's by now."""
+    extended = await connection.fetchval(
         """
-        update lake_vms
-        set state = 'running', applied_version = $3, lease_until = null, last_activity_at = now(), updated_at = now()
-        where tenant_id = $1 and epoch = $2 and state = 'provisioning'
+        update lake_vms set lease_until = now() + make_interval(secs => $4)
+        where tenant_id = $1 and epoch = $2 and lease_owner = $3 and lease_until is not null
         returning epoch
         """,
         tenant_id,
         epoch,
+        owner,
+        float(seconds),
+    )
+    return extended is not None
+
+
+async def mark_running(
+    connection: Connection, tenant_id: str, epoch: int, owner: str, version: int, *, redeploys: int
+) -> bool:
+    """The end of a boot, by whoever holds its lease; False when it is not his any more."""
+    moved = await connection.fetchval(
+        """
+        update lake_vms
+        set state = 'running', applied_version = $4, redeploys_done = $5, lease_until = null, lease_owner = null,
+            last_activity_at = now(), updated_at = now()
+        where tenant_id = $1 and epoch = $2 and lease_owner = $3 and state = 'provisioning'
+        returning epoch
+        """,
+        tenant_id,
+        epoch,
+        owner,
         version,
+        redeploys,
+    )
+    return moved is not None
+
+
+async def mark_failed(connection: Connection, tenant_id: str, epoch: int, owner: str, error: str) -> bool:
+    """The end of a boot that has come to nothing; False when it is not the owner's any more."""
+    moved = await connection.fetchval(
+        """
+        update lake_vms
+        set state = 'error', cause = 'boot_failed', last_error = $4, lease_until = null, lease_owner = null,
+            updated_at = now()
+        where tenant_id = $1 and epoch = $2 and lease_owner = $3 and state = 'provisioning'
+        returning epoch
+        """,
+        tenant_id,
+        epoch,
+        owner,
+        error,
     )
     return moved is not None
 
 
 async def claim_lease(
-    connection: Connection, tenant_id: str, state: State, epoch: int, *, seconds: int
+    connection: Connection, tenant_id: str, state: State, epoch: int, owner: str, *, seconds: float
 ) -> bool:
     """The right to configure or to stop a runtime, for so many seconds."""
     claimed = await connection.fetchval(
         """
-        update lake_vms set lease_until = now() + make_interval(secs => $4)
+        update lake_vms set lease_until = now() + make_interval(secs => $5), lease_owner = $4
         where tenant_id = $1 and state = $2 and epoch = $3 and (lease_until is null or lease_until < now())
         returning epoch
         """,
         tenant_id,
         state,
         epoch,
+        owner,
         float(seconds),
     )
     return claimed is not None
 
 
-async def mark_applied(connection: Connection, tenant_id: str, epoch: int, version: int | None) -> None:
+async def ask_redeploy(connection: Connection, tenant_id: str) -> int:
+    """Counts the wish that everything be registered anew; which number it has."""
+    number: int | None = await connection.fetchval(
+        """
+        insert into lake_vms (tenant_id, redeploys_asked) values ($1, 1)
+        on conflict (tenant_id) do update set redeploys_asked = lake_vms.redeploys_asked + 1
+        returning redeploys_asked
+        """,
+        tenant_id,
+    )
+    assert number is not None
+    return number
+
+
+async def mark_applied(
+    connection: Connection,
+    tenant_id: str,
+    epoch: int,
+    owner: str,
+    version: int | None,
+    *,
+    redeploys: int | None,
+) -> None:
     """Notes what the runtime has been told and gives the lease back; None when it could not be told."""
     await connection.execute(
         """
-        update lake_vms set applied_version = coalesce($3, applied_version), lease_until = null
-        where tenant_id = $1 and epoch = $2 and state = 'running'
+        update lake_vms
+        set applied_version = coalesce($4, applied_version),
+            redeploys_done = greatest(redeploys_done, coalesce($5, redeploys_done)),
+            lease_until = null, lease_owner = null
+        where tenant_id = $1 and epoch = $2 and lease_owner = $3 and state = 'running'
         """,
         tenant_id,
         epoch,
+        owner,
         version,
+        redeploys,
     )
 
 
@@ -198,6 +300,32 @@ async def find_unserved_any(connection: Connection, *, seconds: float) -> list[A
         seconds,
     )
     return [Awake(**dict(row)) for row in rows]
+
+
+async def find_drifted_any(connection: Connection) -> list[Awake]:
+    """Running runtimes of any tenant that nobody is at and that lack something they should have."""
+    rows = await connection.fetch(
+        """
+        select vm.tenant_id, vm.state, vm.epoch
+        from lake_vms as vm left join lakes on lakes.tenant_id = vm.tenant_id
+        where vm.state = 'running' and (vm.lease_until is null or vm.lease_until < now())
+            and (vm.redeploys_done < vm.redeploys_asked
+                or (coalesce(lakes.auto_apply, true) and vm.applied_version <> coalesce(lakes.version, 0)))
+        order by vm.updated_at limit 200
+        """
+    )
+    return [Awake(**dict(row)) for row in rows]
+
+
+async def count_drifted_any(connection: Connection) -> int:
+    """How many running runtimes work with another version than their lake's newest."""
+    count: int | None = await connection.fetchval(
+        """
+        select count(*) from lake_vms as vm join lakes on lakes.tenant_id = vm.tenant_id
+        where vm.state = 'running' and vm.applied_version <> lakes.version
+        """
+    )
+    return count or 0
 
 
 async def find_idle_any(connection: Connection, *, seconds: float) -> list[Awake]:
@@ -222,6 +350,19 @@ async def list_awake_any(connection: Connection) -> list[Awake]:
         """
     )
     return [Awake(**dict(row)) for row in rows]
+
+
+async def find_with_roles_any(connection: Connection) -> list[str]:
+    """The tenants of running runtimes with a dataset that is read as their role."""
+    rows = await connection.fetch(
+        """
+        select lake_vms.tenant_id
+        from lake_vms join lakes using (tenant_id) join lake_configs using (tenant_id, version)
+        where lake_vms.state = 'running'
+            and lake_configs.document @? '$.datasets[*].params ? (@.s3_auth == "iam_role")'
+        """
+    )
+    return [str(row["tenant_id"]) for row in rows]
 
 
 async def count_states_any(connection: Connection) -> dict[str, int]:

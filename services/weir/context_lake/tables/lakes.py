@@ -20,6 +20,11 @@ class StoredLake(Struct, frozen=True, kw_only=True):
     updated_at: datetime | None = None
 
 
+class Newest(Struct, frozen=True, kw_only=True):
+    version: int
+    updated_at: datetime
+
+
 class Version(Struct, frozen=True, kw_only=True):
     """Who made a version, when and why."""
 
@@ -41,8 +46,9 @@ class SealedLake(Struct, frozen=True, kw_only=True):
     secrets: dict[str, bytes]
 
 
-async def newest_version(connection: Connection, tenant_id: str) -> int | None:
-    return await connection.fetchval("select version from lakes where tenant_id = $1", tenant_id)
+async def newest_version(connection: Connection, tenant_id: str) -> Newest | None:
+    row = await connection.fetchrow("select version, updated_at from lakes where tenant_id = $1", tenant_id)
+    return Newest(**dict(row)) if row else None
 
 
 async def read_lake(connection: Connection, tenant_id: str) -> StoredLake:
@@ -61,17 +67,20 @@ async def read_lake(connection: Connection, tenant_id: str) -> StoredLake:
     )
 
 
-async def read_sealed_lake(connection: Connection, tenant_id: str) -> SealedLake:
-    """Document and secrets in one statement, so that no change falls between them."""
+async def read_sealed_lake(
+    connection: Connection, tenant_id: str, *, version: int | None = None
+) -> SealedLake:
+    """Document and secrets in one statement, so that no change falls between them; None: the newest version."""
     row = await connection.fetchrow(
         """
-        select lakes.version, lake_configs.document,
+        select lake_configs.version, lake_configs.document,
             array(select reference from lake_secrets where tenant_id = $1 order by reference) as names,
             array(select sealed from lake_secrets where tenant_id = $1 order by reference) as sealed
-        from lakes join lake_configs using (tenant_id, version)
-        where lakes.tenant_id = $1
+        from lakes join lake_configs using (tenant_id)
+        where lakes.tenant_id = $1 and lake_configs.version = coalesce($2, lakes.version)
         """,
         tenant_id,
+        version,
     )
     if row is None:
         return SealedLake(version=0, document=Document(), secrets={})
@@ -97,6 +106,23 @@ async def advance(connection: Connection, tenant_id: str, version: int) -> bool:
         version,
     )
     return moved is not None
+
+
+async def auto_applies(connection: Connection, tenant_id: str) -> bool:
+    """Whether a running runtime gets each new version by itself."""
+    found = await connection.fetchval("select auto_apply from lakes where tenant_id = $1", tenant_id)
+    return True if found is None else found
+
+
+async def set_auto_apply(connection: Connection, tenant_id: str, auto_apply: bool) -> None:
+    await connection.execute(
+        """
+        insert into lakes (tenant_id, auto_apply) values ($1, $2)
+        on conflict (tenant_id) do update set auto_apply = excluded.auto_apply
+        """,
+        tenant_id,
+        auto_apply,
+    )
 
 
 async def append_config(

@@ -1,7 +1,9 @@
 """The desk's side of a runtime's life: have it running, with the newest configuration, however many ask at once."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+import time
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 from msgspec import Struct
@@ -9,14 +11,16 @@ from msgspec import Struct
 from weir.context_lake import measures
 from weir.context_lake.deployment import ConfigurationRefused, Deployment
 from weir.context_lake.runtimes import RuntimeClient, RuntimeGone, Runtimes
+from weir.context_lake.sight import OUTAGE_SECONDS
 from weir.context_lake.tables import lake_vms
 from weir.context_lake.tables.lake_vms import State, Vm
-from weir_shared.db.pool import Database
+from weir_shared.db.pool import Database, DatabaseUnavailable
 from weir_shared.errors import Conflict, Unavailable
 from weir_shared.queue.doorbell import Doorbell
 
 FIRST_LOOK_SECONDS = 0.25
 LAST_LOOK_SECONDS = 1.0
+REMEMBERED = 4096
 # While another process configures the runtime: a matter of milliseconds.
 CONFIGURING_LOOK_SECONDS = 0.05
 # States from which a wish for a runtime asks for a boot.
@@ -51,16 +55,28 @@ class Vms:
         self._doorbell = doorbell
         self._runtimes = runtimes
         self._deployment = deployment
+        self._found: OrderedDict[str, tuple[float, Vm]] = OrderedDict()
 
     async def look(self, tenant_id: str) -> Vm:
         async with self._database.tenant(tenant_id) as connection:
             return await lake_vms.read_vm(connection, tenant_id)
 
     async def find_ready(self, tenant_id: str) -> Ready | None:
-        """The runtime, if it runs and has the newest configuration."""
-        vm = await self.look(tenant_id)
-        if vm.state != "running" or vm.applied_version != vm.version:
+        """The runtime, if it runs and has the configuration that it should have.
+
+        While the database is away, the one that was found so within the last minute.
+        """
+        try:
+            vm = await self.look(tenant_id)
+        except DatabaseUnavailable:
+            vm = self._recent(tenant_id)
+            if vm is None:
+                raise
+            return Ready(vm, await self._runtimes.client_of(vm))
+        if vm.state != "running" or not vm.is_settled:
+            self._found.pop(tenant_id, None)
             return None
+        self._remember(vm)
         return Ready(vm, await self._runtimes.client_of(vm))
 
     async def ensure_running(self, tenant_id: str, *, cause: str) -> Ready:
@@ -75,7 +91,8 @@ class Vms:
             while True:
                 vm = await self.look(tenant_id)
                 match vm.state:
-                    case "running" if vm.applied_version == vm.version:
+                    case "running" if vm.is_settled:
+                        self._remember(vm)
                         return Ready(vm, await self._runtimes.client_of(vm))
                     case "running":
                         await self._catch_up(vm)
@@ -125,19 +142,38 @@ class Vms:
         """A runtime that is gone: whoever finds out first asks for the next epoch."""
         await self.ask_start(vm, "lost")
 
-    async def apply(self, vm: Vm) -> bool:
-        """Registers everything anew on a running runtime; False when it is gone or somebody is at it."""
-        try:
-            return await self._deployment.apply(vm, force=True)
-        except RuntimeGone:
-            await self.give_up(vm)
-            return False
-        except ConfigurationRefused as fault:
-            raise VmFailed(str(fault)) from None
+    async def ask_redeploy(self, tenant_id: str) -> int:
+        """Asks that a running runtime register everything anew; which wish it is.
+
+        A boot that is under way does what was asked for before it was claimed; a later wish follows it.
+        """
+        async with self._database.tenant(tenant_id) as connection:
+            number = await lake_vms.ask_redeploy(connection, tenant_id)
+        await self._doorbell.ring("lake.apply", key=f"{tenant_id}:redeploy:{number}", tenant_id=tenant_id)
+        return number
+
+    async def wait_until(self, tenant_id: str, is_reached: Callable[[Vm], bool]) -> Vm:
+        """The runtime once it is so; the caller keeps the time. Raises VmFailed when it ends in an error."""
+        async with self._notices(tenant_id) as notices:
+            while not is_reached(vm := await self.look(tenant_id)):
+                if vm.state == "error":
+                    raise VmFailed(vm.last_error)
+                await notices.wait()
+        return vm
 
     async def note_activity(self, tenant_id: str) -> None:
         async with self._database.tenant(tenant_id) as connection:
             await lake_vms.touch(connection, tenant_id)
+
+    def _remember(self, vm: Vm) -> None:
+        self._found[vm.tenant_id] = (time.monotonic(), vm)
+        self._found.move_to_end(vm.tenant_id)
+        while len(self._found) > REMEMBERED:
+            self._found.popitem(last=False)
+
+    def _recent(self, tenant_id: str) -> Vm | None:
+        at, vm = self._found.get(tenant_id, (0.0, None))
+        return vm if vm is not None and time.monotonic() - at <= OUTAGE_SECONDS else None
 
     async def _catch_up(self, vm: Vm) -> None:
         try:

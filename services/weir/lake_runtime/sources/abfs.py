@@ -6,9 +6,11 @@ from urllib.parse import parse_qsl
 from datafusion.object_store import MicrosoftAzure
 
 from weir.lake_runtime.faults import SourceError
+from weir.lake_runtime.sources.durations import client_timeout
 from weir.lake_runtime.sources.environment import environ
 from weir.lake_runtime.sources.listing import Location
-from weir.lake_runtime.sources.objects import allows_http, require_usable, split, unlisted
+from weir.lake_runtime.sources.looking import first_keys, look_at_azure
+from weir.lake_runtime.sources.objects import allows_http, require_usable, seldom_listed, split
 from weir.lake_runtime.wire import Dataset
 
 _SECRETS = ("abfs_access_key", "abfs_bearer_token", "abfs_client_secret", "abfs_sas_string")
@@ -21,7 +23,15 @@ def locate(dataset: Dataset, host: str, *, allow_private: bool) -> Location:
     if endpoint:
         require_usable(dataset, endpoint, allow_private=allow_private)
     store = _connect(dataset, container, account, endpoint)
-    return unlisted(dataset, store, scheme="az", host=host, key=key)
+    return seldom_listed(
+        dataset,
+        store,
+        scheme="az",
+        host=host,
+        key=key,
+        look=lambda: look_at_azure(dataset, container, account, endpoint),
+        list_keys=first_keys,
+    )
 
 
 def _account(dataset: Dataset, authority: str) -> tuple[str, str]:
@@ -49,6 +59,7 @@ def _connect(dataset: Dataset, container: str, account: str, endpoint: str) -> A
     variables = {} if given else {"AZURE_SKIP_SIGNATURE": "true"}
     if endpoint:
         variables["AZURE_STORAGE_ENDPOINT"] = endpoint
+    variables |= {f"AZURE_{name.upper()}": value for name, value in client_timeout(options).items()}
     try:
         with environ(variables):
             return MicrosoftAzure(

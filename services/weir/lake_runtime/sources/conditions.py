@@ -37,6 +37,10 @@ class SourceColumn(Struct, frozen=True, kw_only=True):
     kind: Kind = "plain"
     """`text` compares by bytes; `uuid` is equal to canonical literals only; `opaque` is null or not."""
     is_nullable: bool = True
+    is_long: bool = False
+    """Whether a text may be longer than what the source looks at when it sorts."""
+    proper: str = ""
+    """Of a column with values that are null to the engine and none to the source: what tells the others."""
 
 
 class Dialect(Struct, frozen=True, kw_only=True):
@@ -48,6 +52,8 @@ class Dialect(Struct, frozen=True, kw_only=True):
     """A text expression that `<` and `<>` compare by bytes, as the engine does."""
     is_equality_exact: bool = True
     """Whether `=` on text is by bytes; otherwise it may find more."""
+    asks_twice: bool = False
+    """Whether `=` that may find more is asked by bytes, too, and so becomes exact; an index still serves."""
     prunes_only: bool = False
     """Whether the source may pass over a condition: then what arrives is filtered again."""
 
@@ -55,12 +61,17 @@ class Dialect(Struct, frozen=True, kw_only=True):
 class Condition(Struct, frozen=True):
     sql: str
     is_exact: bool
+    is_negatable: bool = True
+    """Whether it is null, not false, where the engine's is: only then does its negation find the same."""
 
 
 class _Compared(Struct, frozen=True):
     left: str
     right: str
     is_exact: bool
+    by_bytes: str = ""
+    """The left side for the second time of asking."""
+    proper: str = ""
 
 
 class Pushed(Struct, frozen=True):
@@ -87,6 +98,13 @@ def push(expression: pc.Expression, columns: list[SourceColumn], dialect: Dialec
     if condition is not None and dialect.prunes_only:
         condition = Condition(condition.sql, False)
     return Pushed(condition, frozenset(reader.seen) if reader.has_seen_all else None)
+
+
+def condition_of(
+    expression: Any, columns: list[SourceColumn], dialect: Dialect, functions: dict[int, str]
+) -> Condition | None:
+    """The part of a Substrait expression over these columns that the source can do."""
+    return _Reader(columns, dialect, functions).condition(expression, 0)
 
 
 class _Reader:
@@ -121,12 +139,13 @@ class _Reader:
             return _all(parts) if name == "and" else _any(parts)
         if name == "not":
             inner = self.condition(arguments[0], depth)
-            return Condition(f"(NOT {inner.sql})", True) if inner is not None and inner.is_exact else None
+            is_exact = inner is not None and inner.is_exact and inner.is_negatable
+            return Condition(f"(NOT {inner.sql})", True) if inner is not None and is_exact else None
         if name in ("is_null", "is_not_null"):
             column = self._column(arguments[0])
             if column is None:
                 return None
-            return Condition(f"({column.compared} IS {'NOT ' if 'not' in name else ''}NULL)", True)
+            return _presence(column, is_null=name == "is_null")
         if name in _COMPARISONS:
             return self._comparison(_COMPARISONS[name], arguments[0], arguments[1])
         return self._lost()
@@ -136,11 +155,24 @@ class _Reader:
             left, right, sign = right, left, _MIRRORED[sign]
         column = self._column(left)
         if right.WhichOneof("rex_type") != "literal":
-            self._lost()
-            return None
+            other = self._column(right)
+            return None if column is None or other is None else self._of_two(column, sign, other)
         value = _value(right.literal)
         compared = None if column is None or value is None else self._compared(column, sign, value)
         return None if compared is None else _condition(compared, sign)
+
+    def _of_two(self, left: SourceColumn, sign: str, right: SourceColumn) -> Condition | None:
+        are_whole = pa.types.is_signed_integer(left.type) and pa.types.is_signed_integer(right.type)
+        if left.kind != right.kind or not (are_whole or left.type == right.type):
+            return None
+        if pa.types.is_floating(left.type):
+            return None
+        if left.kind == "plain":
+            return _proper(f"({left.compared} {sign} {right.compared})", True, left.proper, right.proper)
+        if left.kind != "text":
+            return None
+        ordered = [self._dialect.text_order(column.compared) for column in (left, right)]
+        return None if None in ordered else Condition(f"({ordered[0]} {sign} {ordered[1]})", True)
 
     def _in(self, choice: Any) -> Condition | None:
         column = self._column(choice.value)
@@ -156,25 +188,37 @@ class _Reader:
         if not parts or len({part.left for part in parts}) > 1:
             return _any([_condition(part, "=") for part in parts])
         values = ", ".join(part.right for part in parts)
-        return Condition(f"({parts[0].left} IN ({values}))", all(part.is_exact for part in parts))
+        return _said(parts[0], f"IN ({values})", is_exact=all(part.is_exact for part in parts))
 
-    def _compared(self, column: SourceColumn, sign: str, value: Value) -> "_Compared | None":
+    def _compared(self, column: SourceColumn, sign: str, value: Value) -> _Compared | None:
         literal = self._dialect.literal(value)
         if literal is None or column.kind == "opaque":
             return None
         if isinstance(value, float) and not math.isfinite(value):
             return None
         if not isinstance(value, str):
-            return _Compared(column.compared, literal, True) if column.kind == "plain" else None
+            is_plain = column.kind == "plain"
+            return _Compared(column.compared, literal, True, proper=column.proper) if is_plain else None
+        return self._compared_text(column, sign, value, literal)
+
+    def _compared_text(self, column: SourceColumn, sign: str, value: str, literal: str) -> _Compared | None:
         if column.kind == "uuid" and sign == "=":
             return _Compared(column.compared, literal, True) if _is_uuid(value) else None
         text = column.compared if column.kind == "text" else column.selected
+        ordered = self._dialect.text_order(text)
+        if sign == "=" and not self._dialect.is_equality_exact and self._dialect.asks_twice:
+            return None if ordered is None else _Compared(text, literal, True, by_bytes=ordered)
         if sign == "=":
             return _Compared(text, literal, self._dialect.is_equality_exact)
-        ordered = self._dialect.text_order(text)
         return None if ordered is None else _Compared(ordered, literal, True)
 
     def _column(self, expression: Any) -> SourceColumn | None:
+        if expression.WhichOneof("rex_type") == "cast":
+            # A whole number that is widened compares as before.
+            column = self._column(expression.cast.input)
+            widened = expression.cast.type.WhichOneof("kind") in ("i32", "i64")
+            is_same = column is not None and pa.types.is_signed_integer(column.type) and widened
+            return column if is_same else self._lost()
         if expression.WhichOneof("rex_type") != "selection":
             return self._lost()
         reference = expression.selection.direct_reference.struct_field
@@ -190,7 +234,29 @@ class _Reader:
 
 
 def _condition(compared: _Compared, sign: str) -> Condition:
-    return Condition(f"({compared.left} {sign} {compared.right})", compared.is_exact)
+    return _said(compared, f"{sign} {compared.right}", is_exact=compared.is_exact)
+
+
+def _said(compared: _Compared, rest: str, *, is_exact: bool) -> Condition:
+    sql = f"({compared.left} {rest})"
+    if compared.by_bytes:
+        sql = f"({sql} AND ({compared.by_bytes} {rest}))"
+    return _proper(sql, is_exact, compared.proper)
+
+
+def _proper(sql: str, is_exact: bool, *proper: str) -> Condition:
+    """A comparison that finds none of the values that are null to the engine."""
+    wanted = [condition for condition in proper if condition]
+    if not wanted:
+        return Condition(sql, is_exact)
+    return Condition(f"({' AND '.join([sql, *wanted])})", is_exact, is_negatable=False)
+
+
+def _presence(column: SourceColumn, *, is_null: bool) -> Condition:
+    sql = f"({column.compared} IS {'' if is_null else 'NOT '}NULL)"
+    if column.proper:
+        sql = f"({sql} OR NOT {column.proper})" if is_null else f"({sql} AND {column.proper})"
+    return Condition(sql, True)
 
 
 def _all(parts: list[Condition | None]) -> Condition | None:
@@ -198,14 +264,16 @@ def _all(parts: list[Condition | None]) -> Condition | None:
     if not said:
         return None
     is_exact = len(said) == len(parts) and all(part.is_exact for part in said)
-    return Condition("(" + " AND ".join(part.sql for part in said) + ")", is_exact)
+    is_negatable = all(part.is_negatable for part in said)
+    return Condition("(" + " AND ".join(part.sql for part in said) + ")", is_exact, is_negatable)
 
 
 def _any(parts: list[Condition | None]) -> Condition | None:
     said = [part for part in parts if part is not None]
     if not said or len(said) < len(parts):
         return None
-    return Condition("(" + " OR ".join(p.sql for p in said) + ")", all(p.is_exact for p in said))
+    is_exact, is_negatable = all(p.is_exact for p in said), all(p.is_negatable for p in said)
+    return Condition("(" + " OR ".join(p.sql for p in said) + ")", is_exact, is_negatable)
 
 
 def _is_uuid(text: str) -> bool:

@@ -7,8 +7,9 @@ the source.
 """
 
 import contextlib
-from collections.abc import Generator, Iterable, Iterator
-from typing import Any, Protocol
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,6 +19,8 @@ from msgspec.structs import replace
 
 from weir.lake_runtime.faults import SourceError
 from weir.lake_runtime.sources.conditions import Dialect, Pushed, SourceColumn, push
+from weir.lake_runtime.sources.whole_query import WholeDialect
+from weir.lake_runtime.wire import Dataset
 
 _COUNTED_ROWS = 1_000_000
 
@@ -29,12 +32,15 @@ class Query(Struct, frozen=True, kw_only=True):
     columns: list[SourceColumn] = []
     condition: str = ""
     counts: bool = False
+    limit: int | None = None
+    """How many rows are enough, whichever they are; None: all of them."""
 
     @property
     def sql(self) -> str:
         selected = "count(*)" if self.counts else ", ".join(c.selected for c in self.columns)
         where = f" WHERE {self.condition}" if self.condition else ""
-        return f"SELECT {selected} FROM {self.source}{where}"  # noqa: S608 - names and values are quoted
+        limit = "" if self.limit is None else f" LIMIT {self.limit}"
+        return f"SELECT {selected} FROM {self.source}{where}{limit}"  # noqa: S608 - names and values are quoted
 
 
 class Database(Protocol):
@@ -49,6 +55,95 @@ class Database(Protocol):
     def stream(self, query: Query, schema: pa.Schema) -> Generator[pa.RecordBatch]: ...
 
 
+class Asked:
+    """A statement that a source works on, which another thread may call off."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stop: Callable[[], None] | None = None
+        self._is_cancelled = False
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self._is_cancelled
+
+    def begins(self, stop: Callable[[], None]) -> None:
+        """The source has it; `stop` ends the work. Raises `SourceError` when it was called off before."""
+        with self._lock:
+            if self._is_cancelled:
+                raise SourceError("", "the statement was called off")
+            self._stop = stop
+
+    def ends(self) -> None:
+        with self._lock:
+            self._stop = None
+
+    def cancel(self) -> None:
+        with self._lock:
+            self._is_cancelled = True
+            if self._stop is not None:
+                # A statement that has just ended cannot be stopped, and need not.
+                with contextlib.suppress(Exception):
+                    self._stop()
+
+
+def answers_whole(dataset: Dataset) -> bool:
+    """Whether the dataset's owner lets whole queries be asked of its source."""
+    return str(dataset.options.get("query_federation") or "enabled") == "enabled"
+
+
+@runtime_checkable
+class WholeDatabase(Protocol):
+    """A source that is asked for whole queries, too."""
+
+    @property
+    def dataset(self) -> str: ...
+
+    @property
+    def server(self) -> str:
+        """The same for two tables exactly if one statement may read both, as the same user."""
+        ...
+
+    @property
+    def answers_whole(self) -> bool: ...
+
+    @property
+    def whole(self) -> WholeDialect: ...
+
+    def ask(self, sql: str, schema: pa.Schema, asked: Asked) -> Generator[pa.RecordBatch]: ...
+
+
+class WholeAnswer(pads.Dataset):  # pyright: ignore[reportUntypedBaseClass]
+    """What a source answers to one statement, read once."""
+
+    def __init__(self, database: WholeDatabase, sql: str, schema: pa.Schema, asked: Asked) -> None:
+        self._database = database
+        self._sql = sql
+        self._schema = schema
+        self._asked = asked
+        self.projected_schema = schema
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self._schema
+
+    def get_fragments(self, filter: Any = None) -> "Iterator[WholeAnswer]":  # type: ignore[override]
+        return iter((self,))
+
+    def scanner(self, *_: Any, **__: Any) -> "WholeAnswer":  # type: ignore[override]
+        """Every column in its order: the frame over it does nothing else."""
+        return self
+
+    def to_batches(self) -> Generator[pa.RecordBatch]:  # type: ignore[override]
+        try:
+            with contextlib.closing(self._database.ask(self._sql, self._schema, self._asked)) as batches:
+                yield from batches
+        except SourceError:
+            raise
+        except Exception as error:  # noqa: BLE001 - every driver has its own; the engine takes any
+            raise SourceError(self._database.dataset, str(error)) from None
+
+
 class DatabaseTable(pads.Dataset):  # pyright: ignore[reportUntypedBaseClass]
     """One table or view of a source; `source` is its quoted name."""
 
@@ -57,11 +152,20 @@ class DatabaseTable(pads.Dataset):  # pyright: ignore[reportUntypedBaseClass]
         self.database = database
         self.source = source
         self.columns = columns
+        self.limit: int | None = None
+        self.whole: DatabaseTable | None = None
+        """Whose first rows these are: it must not go, and close the source, while they are read."""
         self._schema = pa.schema([pa.field(c.name, c.type, c.is_nullable) for c in columns])
 
     @property
     def schema(self) -> pa.Schema:
         return self._schema
+
+    def limited(self, limit: int) -> "DatabaseTable":
+        """The first rows that come; for a statement that looks at no others."""
+        table = DatabaseTable(self.database, self.source, self.columns)
+        table.limit, table.whole = limit, self
+        return table
 
     def scanner(self, columns: Any = None, filter: Any = None, **_: Any) -> "Scan":  # type: ignore[override]
         return Scan(self, columns, filter)
@@ -99,7 +203,8 @@ class Scan:
         table, pushed = self._table, self._pushed()
         condition = pushed.condition
         is_exact = self._filter is None or (condition is not None and condition.is_exact)
-        query = Query(source=table.source, condition="" if condition is None else condition.sql)
+        limit = table.limit if is_exact else None
+        query = Query(source=table.source, condition="" if condition is None else condition.sql, limit=limit)
         try:
             if not self._wanted and is_exact:
                 yield from self._count(replace(query, counts=True))

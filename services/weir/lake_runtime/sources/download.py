@@ -1,16 +1,15 @@
 """A file behind an http or https URL, fetched into the cache and read from there.
 
-The address is checked and then connected to: a name that changes its mind in between gains nothing.
 Redirects are followed within the host only.
 """
 
 import hashlib
 import http.client
+import os
 import re
-import socket
-import ssl
 import time
 from base64 import b64encode
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
@@ -19,14 +18,14 @@ from msgspec import Struct
 
 from weir.lake_runtime.faults import SourceError
 from weir.lake_runtime.settings import RuntimeSettings
-from weir.lake_runtime.sources.addresses import resolve
+from weir.lake_runtime.sources.durations import seconds_of
+from weir.lake_runtime.sources.lines import open_line, target_of
 from weir.lake_runtime.sources.listing import Location, suffix_of
 from weir.lake_runtime.wire import Dataset
 
 MAX_BYTES = 1024**3
-_CONNECT_SECONDS = 10
-_READ_SECONDS = 30
 _WHOLE_SECONDS = 120
+_MOST_SECONDS = 600
 _MAX_REDIRECTS = 3
 _PIECE = 1024 * 1024
 _HEADER = re.compile(r"[A-Za-z0-9-]+")
@@ -40,13 +39,18 @@ class Validators(Struct, frozen=True, kw_only=True):
     file: str = ""
 
 
+def whole_seconds(dataset: Dataset) -> float:
+    """How long the whole download may take."""
+    return min(seconds_of(dataset.options.get("client_timeout") or "2m", _WHOLE_SECONDS), _MOST_SECONDS)
+
+
 def fetch(dataset: Dataset, settings: RuntimeSettings) -> Location:
     """Download the file unless the server says that it is the one of last time. Raises `SourceError`."""
     url = dataset.location
     folder = settings.cache_dir / "downloads" / hashlib.sha256(f"{dataset.name}\n{url}".encode()).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
     known = _known(folder)
-    until = time.monotonic() + _WHOLE_SECONDS
+    until = time.monotonic() + whole_seconds(dataset)
     try:
         connection, response = _get(dataset, url, known, settings)
         try:
@@ -66,11 +70,10 @@ def _get(
 ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
     headers = _headers(dataset, known)
     for _ in range(_MAX_REDIRECTS + 1):
-        connection = _connect(dataset, url, settings)
-        parts = urlsplit(url)
-        target = quote(parts.path, safe="/%:@!$&'()*+,;=~") or "/"
-        query = quote(parts.query, safe="/?%:@!$&'()*+,;=~")
-        connection.request("GET", f"{target}?{query}" if query else target, headers=headers)
+        connection = open_line(
+            dataset.name, url, allow_private=settings.allow_private, seconds=whole_seconds(dataset)
+        )
+        connection.request("GET", target_of(urlsplit(url)), headers=headers)
         response = connection.getresponse()
         if response.status in (301, 302, 303, 307, 308):
             connection.close()
@@ -89,26 +92,6 @@ def _redirected(dataset: Dataset, url: str, location: str) -> str:
     if (after.hostname, after.port) != (before.hostname, before.port) or is_downgrade:
         raise SourceError(dataset.name, "the server redirects to another host, which is not followed")
     return after.geturl()
-
-
-def _connect(dataset: Dataset, url: str, settings: RuntimeSettings) -> http.client.HTTPConnection:
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        raise SourceError(dataset.name, "the URL is not well formed") from None
-    if parts.scheme not in ("http", "https") or not host or any(ord(sign) <= 32 for sign in url):
-        raise SourceError(dataset.name, "the location must be an http or https URL")
-    if parts.username is not None:
-        raise SourceError(dataset.name, "the URL must not carry a user name; use http_username")
-    is_tls = parts.scheme == "https"
-    port = port or (443 if is_tls else 80)
-    address = resolve(dataset.name, host, allow_private=settings.allow_private)
-    line = socket.create_connection((address, port), _CONNECT_SECONDS)
-    line.settimeout(_READ_SECONDS)
-    connection = (http.client.HTTPSConnection if is_tls else http.client.HTTPConnection)(host, port)
-    connection.sock = ssl.create_default_context().wrap_socket(line, server_hostname=host) if is_tls else line
-    return connection
 
 
 def _headers(dataset: Dataset, known: Validators) -> dict[str, str]:
@@ -151,11 +134,21 @@ def _keep(
         last_modified=response.headers.get("last-modified") or "",
         file=name,
     )
+    if (moment := _moment(known.last_modified)) is not None:
+        # So that `_last_modified` is the server's word.
+        os.utime(path, (moment, moment))
     # Of the older ones the latest stays, for who still reads it.
     for old in sorted(folder.glob("[0-9]*"))[:-2]:
         old.unlink(missing_ok=True)
     _remember(folder, known)
     return known
+
+
+def _moment(text: str) -> float | None:
+    try:
+        return parsedate_to_datetime(text).timestamp() if text else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _write(dataset: Dataset, response: http.client.HTTPResponse, path: Path, until: float) -> int:
@@ -166,7 +159,7 @@ def _write(dataset: Dataset, response: http.client.HTTPResponse, path: Path, unt
             if size > MAX_BYTES:
                 raise _too_large(dataset)
             if time.monotonic() > until:
-                raise SourceError(dataset.name, f"the download took longer than {_WHOLE_SECONDS} s")
+                raise SourceError(dataset.name, f"the download took longer than {whole_seconds(dataset):g} s")
             sink.write(piece)
     return size
 

@@ -30,6 +30,16 @@ def locate(dataset: Dataset, import_root: Path) -> Location:
     )
 
 
+def locate_upload(dataset: Dataset) -> Location:
+    """A file that the tenant has uploaded: it lies in the directory that is named with it, and is no link."""
+    path = Path(dataset.location)
+    if str(path.parent) not in dataset.roots or path.is_symlink() or "\0" in dataset.location:
+        raise _refused(dataset)
+    if not path.is_file():
+        raise SourceError(dataset.name, "the uploaded file is gone")
+    return Location(url=_url(path), shown=path.name, is_folder=False, sample=None)
+
+
 def jailed_file(dataset: Dataset, location: str, import_root: Path) -> Path:
     """A file that a driver will open by its path; a relative one lies in the import root."""
     if "\0" in location or not location:

@@ -12,7 +12,8 @@ from datafusion.object_store import GoogleCloud
 from weir.lake_runtime.faults import SourceError
 from weir.lake_runtime.settings import RuntimeSettings
 from weir.lake_runtime.sources.listing import Location
-from weir.lake_runtime.sources.objects import require_usable, split, unlisted
+from weir.lake_runtime.sources.looking import first_keys, look_at_google
+from weir.lake_runtime.sources.objects import require_usable, seldom_listed, split
 from weir.lake_runtime.wire import Dataset
 
 _KEY_PARTS = ("client_email", "private_key", "private_key_id")
@@ -31,7 +32,16 @@ def locate(dataset: Dataset, host: str, settings: RuntimeSettings) -> Location:
             raise
         except BaseException:  # noqa: BLE001 - a Rust panic, whose text holds the path
             raise SourceError(dataset.name, "gcs_service_account_key is not a usable key") from None
-    return unlisted(dataset, store, scheme="gs", host=host, key=key)
+    account = "" if "disable_oauth" in credentials else json.dumps({p: credentials[p] for p in _KEY_PARTS})
+    return seldom_listed(
+        dataset,
+        store,
+        scheme="gs",
+        host=host,
+        key=key,
+        look=lambda: look_at_google(dataset, bucket, endpoint, account),
+        list_keys=first_keys,
+    )
 
 
 def _credentials(dataset: Dataset) -> dict[str, object]:

@@ -2,13 +2,16 @@
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import pyarrow as pa
 from datafusion import CsvReadOptions, SessionContext
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from weir.lake_runtime.faults import SourceError
+from weir.lake_runtime.sources.json_arrays import register_arrays
 from weir.lake_runtime.wire import Dataset
 
 _EXTENSIONS = {
@@ -40,6 +43,8 @@ class Location(Struct, frozen=True, kw_only=True):
     scheme: str = "s3"
     """Of the URL, for the engine to find the store."""
     host: str = ""
+    look: Callable[[], Any] | None = None
+    """A client that looks at the store's objects; None: they are files of this machine."""
 
 
 def names_a_file(path: str) -> bool:
@@ -54,33 +59,75 @@ def suffix_of(path: str) -> str:
     return next((end for end in sorted(ends, key=len, reverse=True) if last.endswith(end)), "")
 
 
-def register_listing(session: SessionContext, dataset: Dataset, location: Location) -> None:
-    """Register the files as table `source`; the schema is read from them now."""
+def register_listing(
+    session: SessionContext, dataset: Dataset, location: Location, *, schema: pa.Schema | None = None
+) -> None:
+    """Register the files as table `source`; the schema is read from them now, unless it is known."""
     if not dataset.format:
         raise SourceError(dataset.name, "a format is needed")
     extension, compression = _choose_files(dataset, location)
-    partitions = _partition_columns(dataset, location)
+    partitions = partition_columns(dataset, location)
+    if dataset.format == "json" and dataset.options.get("json_format") == "array":
+        register_arrays(session, dataset, location.url, extension, compression, dict(partitions))
+        return
+    if schema is None and (example := str(dataset.options.get("schema_source_path") or "")):
+        schema = _schema_at(session, dataset, location, example)
+    _register(session, dataset, location.url, extension, compression, partitions, schema)
+
+
+def _schema_at(session: SessionContext, dataset: Dataset, location: Location, example: str) -> pa.Schema:
+    """The columns of a file, or of a folder, under the dataset's own."""
+    if not location.is_folder or ".." in example.split("/"):
+        raise SourceError(dataset.name, "schema_source_path must name a place under from")
+    is_file = names_a_file(example) and not example.endswith("/")
+    place = structs.replace(
+        location,
+        url=location.url + quote(example if is_file else example.rstrip("/") + "/"),
+        shown=f"{location.shown.rstrip('/')}/{example}",
+        is_folder=not is_file,
+        sample=None,
+    )
+    extension, compression = _choose_files(dataset, place)
+    _register(session, dataset, place.url, extension, compression, [], None)
+    found = session.catalog().schema().table(_TABLE).schema
+    session.deregister_table(_TABLE)
+    if not found.names:
+        raise SourceError(dataset.name, f"no columns were found at {place.shown}")
+    return found
+
+
+def _register(
+    session: SessionContext,
+    dataset: Dataset,
+    url: str,
+    extension: str,
+    compression: str,
+    partitions: list[tuple[str, Any]],
+    schema: pa.Schema | None,
+) -> None:
     infer = int(dataset.options.get("schema_infer_max_records") or 1000)
+    if schema is not None:
+        # The folders' columns are told apart from the files'.
+        schema = pa.schema([f for f in schema if f.name not in dict(partitions)], schema.metadata)
     if dataset.format == "parquet":
-        session.register_parquet(_TABLE, location.url, partitions, file_extension=extension)
+        session.register_parquet(_TABLE, url, partitions, file_extension=extension, schema=schema)
     elif dataset.format in ("avro", "arrow"):
         register = session.register_avro if dataset.format == "avro" else session.register_arrow
-        register(_TABLE, location.url, file_extension=extension, table_partition_cols=partitions)
-    elif dataset.format == "json" and dataset.options.get("json_format") == "array":
-        session.sql(_json_array_ddl(location.url)).collect()
+        register(_TABLE, url, schema=schema, file_extension=extension, table_partition_cols=partitions)
     elif dataset.format == "json":
         session.register_json(
             _TABLE,
-            location.url,
+            url,
+            schema=schema,
             schema_infer_max_records=infer,
             file_extension=extension,
             table_partition_cols=partitions,
             file_compression_type=compression,
         )
     else:
-        session.register_csv(
-            _TABLE, location.url, options=_csv_options(dataset, extension, compression, partitions, infer)
-        )
+        options = _csv_options(dataset, extension, compression, partitions, infer)
+        options.schema = schema
+        session.register_csv(_TABLE, url, options=options)
 
 
 def _csv_options(
@@ -96,14 +143,6 @@ def _csv_options(
         file_extension=extension,
         file_compression_type=compression,
         table_partition_cols=partitions,
-    )
-
-
-def _json_array_ddl(url: str) -> str:
-    # Only the DDL form reads JSON arrays. The session is thrown away, and a URL holds no quote.
-    return (
-        f"CREATE EXTERNAL TABLE {_TABLE} STORED AS JSON LOCATION '{url}' "
-        "OPTIONS ('format.newline_delimited' 'false')"
     )
 
 
@@ -125,7 +164,8 @@ def _choose_files(dataset: Dataset, location: Location) -> tuple[str, str]:
 def _candidates(dataset: Dataset, compression: str) -> list[str]:
     if extension := dataset.options.get("file_extension"):
         return [str(extension)]
-    plain = list(_EXTENSIONS[dataset.format])
+    is_array = dataset.format == "json" and dataset.options.get("json_format") == "array"
+    plain = [".json"] if is_array else list(_EXTENSIONS[dataset.format])
     if dataset.format in ("parquet", "avro", "arrow") or compression == "none":
         return plain
     if compression:
@@ -150,7 +190,7 @@ def _extension(key: str) -> str:
     return "." + last.partition(".")[2] if "." in last else "(no extension)"
 
 
-def _partition_columns(dataset: Dataset, location: Location) -> list[tuple[str, Any]]:
+def partition_columns(dataset: Dataset, location: Location) -> list[tuple[str, Any]]:
     """The `k=v` folders of the first file that has some; their values are strings."""
     if not _truth(dataset.options.get("hive_partitioning_enabled"), default=False):
         return []

@@ -9,21 +9,22 @@ import socket
 import ssl
 import weakref
 from collections.abc import Generator, Sequence
-from datetime import datetime
+from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 from msgspec import Struct
+from msgspec.structs import replace
 
 from weir.lake_runtime.faults import SourceError
 from weir.lake_runtime.settings import RuntimeSettings
 from weir.lake_runtime.sources import rows
 from weir.lake_runtime.sources.addresses import resolve
-from weir.lake_runtime.sources.conditions import Dialect, Kind, SourceColumn, Value
-from weir.lake_runtime.sources.database import DatabaseTable, Query
+from weir.lake_runtime.sources.conditions import Kind, SourceColumn
+from weir.lake_runtime.sources.database import Asked, DatabaseTable, Query, answers_whole
+from weir.lake_runtime.sources.mysql_words import DIALECT, Whole, quote_name, quote_text
 from weir.lake_runtime.sources.pool import Connections
-from weir.lake_runtime.sources.wording import literal
 from weir.lake_runtime.wire import Dataset
 
 _CONNECT_SECONDS = 5
@@ -36,12 +37,15 @@ _LIMITS = (
     f"SET max_execution_time = {_STATEMENT_SECONDS * 1000}",
 )
 _COLUMNS = """
-    SELECT column_name, data_type, column_type, numeric_precision, numeric_scale, is_nullable
+    SELECT column_name, data_type, column_type, numeric_precision, numeric_scale, is_nullable,
+        character_maximum_length
     FROM information_schema.columns WHERE table_schema = {schema} AND table_name = {table}
     ORDER BY ordinal_position
 """
 _INTEGERS = {"tinyint": 8, "smallint": 16, "mediumint": 32, "int": 32, "bigint": 64}
 _NO_DATE = re.compile("^0000|-00")
+# A sort looks at 1,024 bytes of a value, which are so many letters at least.
+_SORTED_LETTERS = 256
 _TEXTS = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set")
 _BYTES = ("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob")
 
@@ -74,6 +78,9 @@ class MySql:
     def __init__(self, dataset: Dataset, server: Server, address: str) -> None:
         self.dataset = dataset.name
         self.dialect = DIALECT
+        self.whole = Whole()
+        self.answers_whole = answers_whole(dataset)
+        self.server = repr((address, replace(server, db=""), str(dataset.options.get("mysql_sslrootcert"))))
         self._server = server
         self._address = address
         self._tls = _tls(dataset, server)
@@ -81,9 +88,12 @@ class MySql:
         self._connections = Connections(dataset.name, self._connect, keep=keep)
 
     def stream(self, query: Query, schema: pa.Schema) -> Generator[pa.RecordBatch]:
+        return self.ask(query.sql, schema, Asked())
+
+    def ask(self, sql: str, schema: pa.Schema, asked: Asked) -> Generator[pa.RecordBatch]:
         from pymysql.err import Error  # noqa: PLC0415 - loaded with the first such dataset
 
-        connection, cursor = self._execute(query.sql)
+        connection, cursor = self._execute(sql, asked)
         is_whole = False
         try:
             yield from rows.batches(self.dataset, cursor.fetchmany, schema, _array)
@@ -91,6 +101,9 @@ class MySql:
         except (Error, OSError) as error:
             raise SourceError(self.dataset, _reason(error)) from None
         finally:
+            asked.ends()
+            # What kills a statement comes by another line, and may come late: this line gets no next one.
+            is_whole = is_whole and not asked.is_cancelled
             if is_whole:
                 cursor.close()
             else:
@@ -100,7 +113,7 @@ class MySql:
             self._connections.give_back(connection, is_usable=is_whole)
 
     def fetch(self, sql: str) -> list[Sequence[Any]]:
-        connection, cursor = self._execute(sql)
+        connection, cursor = self._execute(sql, Asked())
         found = list(cursor.fetchall())
         cursor.close()
         self._connections.give_back(connection, is_usable=True)
@@ -109,7 +122,7 @@ class MySql:
     def close(self) -> None:
         self._connections.close()
 
-    def _execute(self, sql: str) -> tuple[Any, Any]:
+    def _execute(self, sql: str, asked: Asked) -> tuple[Any, Any]:
         """Run a statement; on a kept connection that has died since, once more on a new one."""
         from pymysql.err import Error, InterfaceError, OperationalError  # noqa: PLC0415
 
@@ -117,9 +130,14 @@ class MySql:
             connection, is_kept = self._connections.take()
             try:
                 cursor = connection.cursor()
+                asked.begins(partial(self._kill, connection.thread_id()))
                 cursor.execute(sql)
                 return connection, cursor
+            except SourceError:
+                self._connections.give_back(connection, is_usable=True)
+                raise SourceError(self.dataset, "the statement was called off") from None
             except (Error, OSError) as error:
+                asked.ends()
                 connection._force_close()
                 self._connections.give_back(connection, is_usable=False)
                 is_dead = isinstance(error, InterfaceError | OSError) or (
@@ -127,6 +145,13 @@ class MySql:
                 )
                 if not (is_kept and is_dead):
                     raise SourceError(self.dataset, _reason(error)) from None
+
+    def _kill(self, thread: int) -> None:
+        from pymysql.err import Error  # noqa: PLC0415
+
+        # A statement that has just ended cannot be killed, and need not; nor on a server that is gone.
+        with contextlib.suppress(Error, OSError, SourceError), contextlib.closing(self._connect()) as line:
+            line.cursor().execute(f"KILL QUERY {int(thread)}")
 
     def _connect(self) -> Any:
         import pymysql  # noqa: PLC0415
@@ -171,33 +196,6 @@ def _prepare(connection: Any) -> None:
                 cursor.execute(statement)
 
 
-def quote_name(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
-
-
-def quote_text(text: str) -> str:
-    """Backslashes mean something here."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "''").replace("\0", "\\0") + "'"
-
-
-def _literal(value: Value) -> str | None:
-    if isinstance(value, str):
-        return quote_text(value)
-    if isinstance(value, datetime):
-        # The session's zone is UTC.
-        return f"TIMESTAMP '{value.replace(tzinfo=None).isoformat(sep=' ')}'"
-    return literal(value)
-
-
-DIALECT = Dialect(
-    name=quote_name,
-    literal=_literal,
-    # Its binary collations disregard trailing spaces; bytes do not.
-    text_order=lambda sql: f"CAST(CONVERT({sql} USING utf8mb4) AS BINARY)",
-    is_equality_exact=False,
-)
-
-
 def _columns(database: MySql, parts: list[str], source: str) -> list[SourceColumn]:
     schema, table = (quote_text(part) for part in parts)
     described = database.fetch(_COLUMNS.format(schema=schema, table=table))
@@ -207,7 +205,13 @@ def _columns(database: MySql, parts: list[str], source: str) -> list[SourceColum
 
 
 def _column(
-    name: str, declared: str, whole: str, precision: str | None, scale: str | None, nullable: str
+    name: str,
+    declared: str,
+    whole: str,
+    precision: str | None,
+    scale: str | None,
+    nullable: str,
+    letters: str | None,
 ) -> SourceColumn:
     quoted = quote_name(name)
     kind: Kind = "plain"
@@ -235,14 +239,17 @@ def _column(
         kind = "text"
     else:
         kind, selected = "text", f"CAST({quoted} AS CHAR)"
+    is_day = pa.types.is_temporal(found)
     return SourceColumn(
         name=name,
         type=found,
         selected=selected,
         compared=selected,
         kind=kind,
+        is_long=letters is None or int(letters) > _SORTED_LETTERS,
         # A date of zeros is null here, whatever the column says.
-        is_nullable=nullable == "YES" or pa.types.is_temporal(found),
+        is_nullable=nullable == "YES" or is_day,
+        proper=f"(MONTH({quoted}) > 0 AND DAYOFMONTH({quoted}) > 0)" if is_day else "",
     )
 
 

@@ -1,5 +1,6 @@
 """What the object stores have in common: a dataset's location as a bucket and a key, and its endpoint."""
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -37,18 +38,33 @@ def allows_http(dataset: Dataset) -> bool:
     return str(dataset.options.get("allow_http", "")).lower() in ("true", "1", "enabled")
 
 
-def unlisted(dataset: Dataset, store: Any, *, scheme: str, host: str, key: str) -> Location:
-    """An object, or a folder whose files only the engine will see."""
-    if str(dataset.options.get("hive_partitioning_enabled") or "false").lower() not in ("false", "disabled"):
-        raise SourceError(dataset.name, "hive_partitioning_enabled is not offered for this store")
+def seldom_listed(
+    dataset: Dataset,
+    store: Any,
+    *,
+    scheme: str,
+    host: str,
+    key: str,
+    look: Callable[[], Any],
+    list_keys: Callable[[Any, str], tuple[list[str], bool]],
+) -> Location:
+    """An object, or a folder whose files only the engine sees, unless its folders are columns."""
     is_folder = not (key and names_a_file(key) and not key.endswith("/"))
     prefix = key if not is_folder or not key or key.endswith("/") else key + "/"
+    sample, is_whole = None, True
+    if is_folder and str(dataset.options.get("hive_partitioning_enabled")).lower() in ("true", "enabled"):
+        try:
+            sample, is_whole = list_keys(look(), prefix)
+        except Exception as error:  # noqa: BLE001 - each store has its own
+            raise SourceError(dataset.name, f"the folder could not be listed: {error}") from None
     return Location(
         url=f"{scheme}://{host}/{quote(prefix)}",
         shown=dataset.location,
         is_folder=is_folder,
-        sample=None,
+        sample=sample,
+        sample_is_whole=is_whole,
         store=store,
+        look=look,
         scheme=scheme,
         host=host,
     )

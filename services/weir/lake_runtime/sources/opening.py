@@ -5,11 +5,13 @@ On the wire a dataset has a `connector` and `options`, whose values are strings 
 `postgres`: `table` (list of names: `[schema, table]`, `[database, schema, table]` or `[table]`), `pg_host`,
 `pg_port` (5432), `pg_db`, `pg_user`, `pg_pass`, `pg_sslmode` (`verify-full`, `verify-ca`, `require`,
 `prefer`, `disable`), `pg_sslrootcert` (PEM text), `pg_connection_string` (URL or pairs; the options above
-win), `connection_pool_size` (10: connections kept).
+win), `connection_pool_size` (10: connections kept), `query_federation` (`enabled`, `disabled`: only scans are
+asked of the server).
 
 `mysql`: `table` (`[database, table]` or `[table]`), `mysql_host`, `mysql_tcp_port` (3306), `mysql_db`,
 `mysql_user`, `mysql_pass`, `mysql_sslmode` (`required`: verified; `preferred`: encrypted only; `disabled`),
-`mysql_sslrootcert` (PEM text), `mysql_connection_string` (URL), `mysql_pool_max` (5: connections kept).
+`mysql_sslrootcert` (PEM text), `mysql_connection_string` (URL), `mysql_pool_max` (5: connections kept),
+`query_federation`; so `sqlite` and `duckdb`.
 
 `sqlite`: `table` (`[table]`), `sqlite_open`; `duckdb`: `table` (the last two names count), `duckdb_open`. The
 file lies under the import root; a relative path starts there.
@@ -23,23 +25,30 @@ are unsigned. A refresh reads the newest version.
 
 `iceberg`: `location` or `metadata_path` is a table's metadata file (`…metadata.json`), under the import root
 or in S3; `s3_endpoint`, `s3_access_key_id`, `s3_secret_access_key`, `s3_session_token`, `s3_region`,
-`allow_http`. Without keys requests are unsigned.
+`allow_http`. Without keys requests are unsigned. Or `location` is a table's URL of a REST catalog
+(`https://host/v1/…/namespaces/<namespace>/tables/<table>`), asked with `token`, or with a token that
+`oauth2_credential` (`id:secret`), `oauth2_scope` (`catalog`) and `oauth2_server_url` get; a catalog may lend keys.
 
 `s3`, `gcs`, `abfs`, `http`, `https` and `file` hold files: `format` and the options of `listing.py`
 (`file_extension`, `file_compression_type`, `schema_infer_max_records`, `csv_…`, `json_format`,
-`hive_partitioning_enabled`: not for `gcs` and `abfs`).
+`hive_partitioning_enabled`, `schema_source_path`: relative to `location`, `client_timeout`: not for `gcs` and `file`;
+`file_columns`: those of `file_columns.py` that the table is to have).
 
 - `s3`: `location` `s3://bucket/key`; `auth` (`public`, `key`), `access_key_id`, `secret_access_key`,
-  `session_token`, `region`, `endpoint`, `url_style`, `allow_http`.
+  `session_token`, `region`, `endpoint`, `url_style`, `allow_http`; `role_refusal`: why a role's keys are
+  missing.
 - `gcs`: `location` `gs://bucket/key`; `gcs_auth` (`public`, `service_account`), `gcs_service_account_key`
-  (JSON text), `gcs_endpoint` (https).
+  (JSON text), `gcs_endpoint`, `allow_http`.
 - `abfs`: `location` `abfs://container/key` or `abfs://container@account.dfs.core.windows.net/key` (also
   `abfss`, `az`); `abfs_account`, at most one of `abfs_access_key`, `abfs_bearer_token`, `abfs_sas_string`,
   `abfs_client_secret` (with `abfs_client_id`, `abfs_tenant_id`); `abfs_endpoint`, `allow_http`.
+- `import`: `location` is one file in the dataset's own `roots`, no link.
 - `http`, `https`: `location` is the file's URL; `http_username`, `http_password`, `http_headers` (`name:
   value` pairs between commas or semicolons). A refresh asks whether the file has changed.
 """
 
+import pyarrow as pa
+from datafusion import SessionContext
 from datafusion.catalog import Table
 from msgspec import Struct
 
@@ -59,15 +68,21 @@ from weir.lake_runtime.sources import (
     sqlite,
 )
 from weir.lake_runtime.sources.database import DatabaseTable
+from weir.lake_runtime.sources.file_columns import with_file_columns
 from weir.lake_runtime.sources.listing import Location, register_listing
 from weir.lake_runtime.wire import Dataset
 
+SOURCE = "source"
 STORE_DOMAIN = "source.weir"
 
 
 class OpenedSource(Struct, frozen=True):
     table: Table
     location: Location | None
+    selective: Table | None = None
+    """The same rows by a reader that is faster for statements that look for a few rows; see `session.py`."""
+    source: DatabaseTable | None = None
+    """Of a database, for statements that it answers as a whole."""
 
 
 def open_source(dataset: Dataset, alias: int, settings: RuntimeSettings) -> OpenedSource:
@@ -77,7 +92,8 @@ def open_source(dataset: Dataset, alias: int, settings: RuntimeSettings) -> Open
     """
     match dataset.connector:
         case "postgres" | "mysql" | "sqlite" | "duckdb":
-            return OpenedSource(Table(_open_database(dataset, settings)), None)
+            source = _open_database(dataset, settings)
+            return OpenedSource(Table(source), None, source=source)
         case "iceberg":
             return OpenedSource(Table(iceberg.open_table(dataset, settings)), None)
         case "delta_lake":
@@ -85,15 +101,29 @@ def open_source(dataset: Dataset, alias: int, settings: RuntimeSettings) -> Open
         case _:
             location = _locate(dataset, f"d{alias}.{STORE_DOMAIN}", settings)
     session = opening_session(settings)
+    table = _listed(session, dataset, location)
+    whole = with_file_columns(session, table, SOURCE, dataset, location)
+    if dataset.format != "parquet":
+        return OpenedSource(whole, location)
+    session = opening_session(settings, is_selective=True)
+    selective = _listed(session, dataset, location, schema=table.schema)
+    return OpenedSource(whole, location, with_file_columns(session, selective, SOURCE, dataset, location))
+
+
+def _listed(
+    session: SessionContext, dataset: Dataset, location: Location, *, schema: pa.Schema | None = None
+) -> Table:
     if location.store is not None:
         session.register_object_store(f"{location.scheme}://", location.store, host=location.host)
-    register_listing(session, dataset, location)
-    return OpenedSource(session.catalog().schema().table("source"), location)
+    register_listing(session, dataset, location, schema=schema)
+    return session.catalog().schema().table(SOURCE)
 
 
 def opening_seconds(dataset: Dataset) -> float:
-    """How long opening may take; a download is part of it."""
-    return 150.0 if dataset.connector in ("http", "https") else 30.0
+    """How long opening may take; a download, or a look at a whole file, is part of it."""
+    if dataset.connector in ("http", "https"):
+        return download.whole_seconds(dataset) + 30.0
+    return 150.0 if dataset.connector == "import" else 30.0
 
 
 def _locate(dataset: Dataset, host: str, settings: RuntimeSettings) -> Location:
@@ -106,6 +136,8 @@ def _locate(dataset: Dataset, host: str, settings: RuntimeSettings) -> Location:
             return abfs.locate(dataset, host, allow_private=settings.allow_private)
         case "http" | "https":
             return download.fetch(dataset, settings)
+        case "import":
+            return file.locate_upload(dataset)
         case _:
             return file.locate(dataset, settings.import_root)
 

@@ -14,13 +14,15 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pyarrow as pa
 from msgspec import Struct
+from msgspec.structs import replace
 
 from weir.lake_runtime.faults import SourceError
 from weir.lake_runtime.settings import RuntimeSettings
 from weir.lake_runtime.sources.addresses import resolve
 from weir.lake_runtime.sources.conditions import Dialect, SourceColumn, Value
-from weir.lake_runtime.sources.database import DatabaseTable, Query
+from weir.lake_runtime.sources.database import Asked, DatabaseTable, Query, answers_whole
 from weir.lake_runtime.sources.pool import Connections
+from weir.lake_runtime.sources.whole_query import standard_order
 from weir.lake_runtime.sources.wording import cast, is_plain, literal, quote_name, quote_text
 from weir.lake_runtime.wire import Dataset
 
@@ -73,14 +75,20 @@ class Postgres:
     def __init__(self, dataset: Dataset, conninfo: str) -> None:
         self.dataset = dataset.name
         self.dialect = DIALECT
+        self.whole = Whole()
+        self.answers_whole = answers_whole(dataset)
+        self.server = f"postgres:{conninfo}"
         self._conninfo = conninfo
         keep = int(dataset.options.get("connection_pool_size") or 10)
         self._connections = Connections(dataset.name, self._connect, keep=keep)
 
     def stream(self, query: Query, schema: pa.Schema) -> Generator[pa.RecordBatch]:
+        return self.ask(query.sql, schema, Asked())
+
+    def ask(self, sql: str, schema: pa.Schema, asked: Asked) -> Generator[pa.RecordBatch]:
         from adbc_driver_manager import Error  # noqa: PLC0415 - loaded with the first database
 
-        connection, cursor, reader = self._execute(query.sql)
+        connection, cursor, reader = self._execute(sql, asked)
         is_whole = False
         try:
             for batch in reader:
@@ -89,6 +97,7 @@ class Postgres:
         except (Error, OSError, pa.ArrowException) as error:
             raise SourceError(self.dataset, _reason(error)) from None
         finally:
+            asked.ends()
             if not is_whole:
                 # The server may have a million rows more to say.
                 with contextlib.suppress(Exception):
@@ -99,7 +108,7 @@ class Postgres:
             self._connections.give_back(connection, is_usable=is_whole)
 
     def fetch(self, sql: str) -> pa.Table:
-        connection, cursor, reader = self._execute(sql)
+        connection, cursor, reader = self._execute(sql, Asked())
         is_whole = False
         try:
             table = reader.read_all()
@@ -112,7 +121,7 @@ class Postgres:
     def close(self) -> None:
         self._connections.close()
 
-    def _execute(self, sql: str) -> tuple[Any, Any, Any]:
+    def _execute(self, sql: str, asked: Asked) -> tuple[Any, Any, Any]:
         """Run a statement; on a kept connection that has died since, once more on a new one."""
         from adbc_driver_manager import Error  # noqa: PLC0415 - loaded with the first database
 
@@ -120,12 +129,17 @@ class Postgres:
             connection, is_kept = self._connections.take()
             cursor = connection.cursor()
             try:
+                asked.begins(cursor.adbc_cancel)
                 cursor.adbc_statement.set_options(
                     **{"adbc.postgresql.batch_size_hint_bytes": str(_BATCH_BYTES)}
                 )
                 cursor.execute(sql)
                 return connection, cursor, cursor.fetch_record_batch()
+            except SourceError:
+                self._connections.give_back(connection, is_usable=True)
+                raise SourceError(self.dataset, "the statement was called off") from None
             except Error as error:
+                asked.ends()
                 with contextlib.suppress(Exception):
                     cursor.close()
                 self._connections.give_back(connection, is_usable=False)
@@ -155,6 +169,50 @@ def _literal(value: Value) -> str | None:
 DIALECT = Dialect(name=quote_name, literal=_literal, text_order=lambda sql: f'{sql} COLLATE "C"')
 
 
+class Whole:
+    """Whole queries: every value is made what the engine would have read before anything is computed."""
+
+    conditions = DIALECT
+    every_row = ""
+    ordered = staticmethod(standard_order)
+
+    def value(self, column: SourceColumn) -> SourceColumn:
+        kind, quoted = column.type, quote_name(column.name)
+        if pa.types.is_decimal128(kind):
+            # As it is selected, before it is written out as text.
+            sql = f"NULLIF({quoted}, 'NaN')::numeric({kind.precision},{kind.scale})"
+            return replace(column, selected=sql, compared=sql, proper="")
+        if column.kind in ("text", "uuid"):
+            sql = f'({column.selected})::text COLLATE "C"'
+            return replace(column, selected=sql, compared=sql, kind="text")
+        is_carried = pa.types.is_floating(kind) or pa.types.is_time(kind) or pa.types.is_decimal(kind)
+        return replace(column, kind="opaque") if is_carried else column
+
+    def output(self, sql: str, type: pa.DataType) -> str:
+        if pa.types.is_decimal128(type):
+            return f"({sql})::numeric({type.precision},{type.scale})::text"
+        return sql
+
+    def aggregate(self, name: str, sql: str, type: pa.DataType, answer: pa.DataType) -> str | None:
+        is_number = pa.types.is_integer(type)
+        match name:
+            case "min" | "max":
+                return f"{name}({sql})"
+            case "sum":
+                return f"sum({sql})::bigint" if is_number else f"sum({sql})"
+            case "avg" if is_number:
+                return f"sum({sql})::float8 / NULLIF(count({sql}), 0)"
+            case "avg":
+                return _cut_average(sql, answer.scale)
+            case _:
+                return None
+
+
+def _cut_average(sql: str, scale: int) -> str:
+    """The engine cuts the digits that have no place; a division here would round them."""
+    return f"div(sum({sql}) * 1e{scale}::numeric, NULLIF(count({sql}), 0)) * 1e-{scale}::numeric"
+
+
 def _columns(database: Postgres, source: str) -> list[SourceColumn]:
     described = database.fetch(_COLUMNS.format(table=quote_text(source)))
     sample = database.fetch(f"SELECT * FROM {source} LIMIT 0").schema  # noqa: S608 - a quoted name
@@ -173,7 +231,10 @@ def _column(name: str, declared: str, arrived: pa.DataType, *, is_required: bool
             kind = pa.decimal128(precision, scale) if precision <= 38 else pa.decimal256(precision, scale)
             # "Not a number" is no decimal. The driver brings the rest as text.
             selected = f"NULLIF({quoted}, 'NaN')::numeric({precision},{scale})::text"
-            return SourceColumn(name=name, type=kind, selected=selected, compared=quoted)
+            # There it is equal to itself and greater than every number.
+            return SourceColumn(
+                name=name, type=kind, selected=selected, compared=quoted, proper=f"({quoted} <> 'NaN')"
+            )
     is_nullable = not is_required
     if declared == "uuid":
         return SourceColumn(

@@ -6,8 +6,10 @@ from urllib.parse import quote, urlsplit
 from datafusion.object_store import AmazonS3
 
 from weir.lake_runtime.faults import SourceError
+from weir.lake_runtime.sources.durations import client_timeout, seconds_of
 from weir.lake_runtime.sources.environment import environ
 from weir.lake_runtime.sources.listing import Location, names_a_file
+from weir.lake_runtime.sources.looking import look_at_s3
 from weir.lake_runtime.sources.objects import allows_http, require_usable
 from weir.lake_runtime.sources.s3_listing import Bucket, list_keys
 from weir.lake_runtime.wire import Dataset
@@ -24,7 +26,13 @@ def locate(dataset: Dataset, host: str, *, allow_private: bool) -> Location:
     shown = f"s3://{bucket}/{key}"
     if key and names_a_file(key) and not key.endswith("/"):
         return Location(
-            url=_url(host, key), shown=shown, is_folder=False, sample=None, store=store, host=host
+            url=_url(host, key),
+            shown=shown,
+            is_folder=False,
+            sample=None,
+            store=store,
+            host=host,
+            look=lambda: look_at_s3(dataset, bucket, endpoint),
         )
     prefix = key if not key or key.endswith("/") else key + "/"
     sample, is_whole = list_keys(_bucket(dataset, bucket, endpoint), prefix)
@@ -36,6 +44,7 @@ def locate(dataset: Dataset, host: str, *, allow_private: bool) -> Location:
         sample_is_whole=is_whole,
         store=store,
         host=host,
+        look=lambda: look_at_s3(dataset, bucket, endpoint),
     )
 
 
@@ -57,6 +66,8 @@ def _is_public(dataset: Dataset) -> bool:
 def _require_keys(dataset: Dataset) -> None:
     """Without keys the client would ask the machine's metadata service for the machine's own."""
     options = dataset.options
+    if refusal := options.get("role_refusal"):
+        raise SourceError(dataset.name, str(refusal))
     if not _is_public(dataset) and not (options.get("access_key_id") and options.get("secret_access_key")):
         raise SourceError(dataset.name, "auth key needs access_key_id and secret_access_key")
 
@@ -66,6 +77,7 @@ def _connect(dataset: Dataset, bucket: str, endpoint: str) -> Any:
     builder = {"AWS_SKIP_SIGNATURE": "true"} if _is_public(dataset) else {}
     if options.get("url_style") == "vhost":
         builder["AWS_VIRTUAL_HOSTED_STYLE_REQUEST"] = "true"
+    builder |= {f"AWS_{name.upper()}": value for name, value in client_timeout(options).items()}
     with environ(builder):
         return AmazonS3(
             bucket_name=bucket,
@@ -88,4 +100,5 @@ def _bucket(dataset: Dataset, bucket: str, endpoint: str) -> Bucket:
         access_key_id=str(options.get("access_key_id") or "") if signed else "",
         secret_access_key=str(options.get("secret_access_key") or "") if signed else "",
         session_token=str(options.get("session_token") or "") if signed else "",
+        timeout_seconds=seconds_of(options.get("client_timeout"), 10),
     )

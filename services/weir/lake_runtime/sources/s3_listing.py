@@ -1,22 +1,16 @@
-"""The first page of a bucket's keys: the engine itself tells neither what it found nor what it skipped.
+"""The first page of a bucket's keys: the engine itself tells neither what it found nor what it skipped."""
 
-Signed as AWS documents it in "Authenticating Requests (AWS Signature Version 4)".
-"""
-
-import hashlib
-import hmac
 import http.client
 import re
 import ssl
-import time
 from urllib.parse import quote, unquote, urlsplit
 from xml.sax.saxutils import unescape
 
 from msgspec import Struct
 
-_TIMEOUT_SECONDS = 10
+from weir_shared.aws_signature import AwsKeys, query_of, signed_headers
+
 _MAX_BODY = 4 * 1024 * 1024
-_EMPTY = hashlib.sha256(b"").hexdigest()
 
 
 class Bucket(Struct, frozen=True, kw_only=True):
@@ -26,6 +20,7 @@ class Bucket(Struct, frozen=True, kw_only=True):
     access_key_id: str = ""
     secret_access_key: str = ""
     session_token: str = ""
+    timeout_seconds: float = 10
 
 
 def list_keys(bucket: Bucket, prefix: str) -> tuple[list[str] | None, bool]:
@@ -47,11 +42,25 @@ def list_keys(bucket: Bucket, prefix: str) -> tuple[list[str] | None, bool]:
 def _get(bucket: Bucket, query: dict[str, str]) -> str | None:
     endpoint = urlsplit(bucket.endpoint or f"https://s3.{bucket.region}.amazonaws.com")
     path = f"{endpoint.path}/{quote(bucket.name)}"
-    arguments = "&".join(f"{quote(k, safe='')}={quote(v, safe='')}" for k, v in sorted(query.items()))
+    arguments = query_of(query)
     headers = {"host": endpoint.netloc}
     if bucket.access_key_id:
-        headers |= _signature(bucket, path, arguments, endpoint.netloc)
-    connection = _connection(endpoint.scheme, endpoint.netloc)
+        keys = AwsKeys(
+            access_key_id=bucket.access_key_id,
+            secret_access_key=bucket.secret_access_key,
+            session_token=bucket.session_token,
+        )
+        headers |= signed_headers(
+            keys,
+            method="GET",
+            host=endpoint.netloc,
+            path=path,
+            query=arguments,
+            body=b"",
+            service="s3",
+            region=bucket.region,
+        )
+    connection = _connection(endpoint.scheme, endpoint.netloc, bucket.timeout_seconds)
     try:
         connection.request("GET", f"{path}?{arguments}", headers=headers)
         response = connection.getresponse()
@@ -61,26 +70,8 @@ def _get(bucket: Bucket, query: dict[str, str]) -> str | None:
         connection.close()
 
 
-def _connection(scheme: str, netloc: str) -> http.client.HTTPConnection:
+def _connection(scheme: str, netloc: str, seconds: float) -> http.client.HTTPConnection:
     if scheme == "http":
-        return http.client.HTTPConnection(netloc, timeout=_TIMEOUT_SECONDS)
+        return http.client.HTTPConnection(netloc, timeout=seconds)
     context = ssl.create_default_context()
-    return http.client.HTTPSConnection(netloc, timeout=_TIMEOUT_SECONDS, context=context)
-
-
-def _signature(bucket: Bucket, path: str, arguments: str, host: str) -> dict[str, str]:
-    now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    signed = {"host": host, "x-amz-content-sha256": _EMPTY, "x-amz-date": now}
-    if bucket.session_token:
-        signed["x-amz-security-token"] = bucket.session_token
-    names = ";".join(sorted(signed))
-    lines = "".join(f"{name}:{signed[name]}\n" for name in sorted(signed))
-    request = f"GET\n{path}\n{arguments}\n{lines}\n{names}\n{_EMPTY}"
-    scope = f"{now[:8]}/{bucket.region}/s3/aws4_request"
-    text = f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
-    key = b"AWS4" + bucket.secret_access_key.encode()
-    for part in (*scope.split("/"), text):
-        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
-    credential = f"{bucket.access_key_id}/{scope}"
-    header = f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={names}, Signature={key.hex()}"
-    return {**signed, "authorization": header}
+    return http.client.HTTPSConnection(netloc, timeout=seconds, context=context)

@@ -5,20 +5,22 @@ is not of it is an error which names the column.
 """
 
 import sqlite3
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
+from msgspec.structs import replace
 
 from weir.lake_runtime.faults import SourceError
 from weir.lake_runtime.settings import RuntimeSettings
 from weir.lake_runtime.sources import rows
 from weir.lake_runtime.sources.conditions import Dialect, SourceColumn
-from weir.lake_runtime.sources.database import DatabaseTable, Query
+from weir.lake_runtime.sources.database import Asked, DatabaseTable, Query, answers_whole
 from weir.lake_runtime.sources.file import jailed_file
-from weir.lake_runtime.sources.wording import literal, quote_name
+from weir.lake_runtime.sources.whole_query import standard_order
+from weir.lake_runtime.sources.wording import literal, quote_name, quote_text
 from weir.lake_runtime.wire import Dataset
 
 _ALLOWED = {
@@ -27,6 +29,8 @@ _ALLOWED = {
     sqlite3.SQLITE_FUNCTION,
     sqlite3.SQLITE_RECURSIVE,
 }
+_WITH_RIGHT_JOINS = (3, 39)
+_REFUSAL = "weir_refuses"
 # `=` would follow the column's collation, which may not tell capitals apart.
 DIALECT = Dialect(
     name=quote_name,
@@ -41,24 +45,67 @@ def open_table(dataset: Dataset, settings: RuntimeSettings) -> DatabaseTable:
     parts = [str(part) for part in dataset.options.get("table") or []]
     if not parts or parts[:-1] not in ([], ["main"]) or not parts[-1]:
         raise SourceError(dataset.name, "the table must be one name")
-    database = Sqlite(dataset.name, f"file:{quote(str(path))}?mode=ro&immutable=1")
+    database = Sqlite(dataset, f"file:{quote(str(path))}?mode=ro&immutable=1")
     return DatabaseTable(database, quote_name(parts[-1]), _columns(database, parts[-1]))
 
 
+class Whole:
+    """Whole queries. A value that is not of its column's type fails there as it fails here."""
+
+    conditions = replace(DIALECT, asks_twice=True)
+    every_row = " LIMIT -1"
+    ordered = staticmethod(standard_order)
+
+    def value(self, column: SourceColumn) -> SourceColumn:
+        if column.kind == "text":
+            sql = f"CAST({column.selected} AS TEXT) COLLATE BINARY"
+        elif pa.types.is_integer(column.type):
+            otherwise = f"{_REFUSAL}({quote_text(column.name)})"
+            sql = f"CASE WHEN typeof({column.selected}) IN ('integer', 'null') THEN {column.selected} ELSE {otherwise} END"
+        else:
+            # Floats, and truth, which is any number there.
+            return replace(column, kind="opaque")
+        return replace(column, selected=sql, compared=sql)
+
+    def output(self, sql: str, type: pa.DataType) -> str:
+        return sql
+
+    def aggregate(self, name: str, sql: str, type: pa.DataType, answer: pa.DataType) -> str | None:
+        match name:
+            case "min" | "max" | "sum":
+                return f"{name}({sql})"
+            case "avg":
+                return f"CAST(sum({sql}) AS REAL) / NULLIF(count({sql}), 0)"
+            case _:
+                return None
+
+
 class Sqlite:
-    def __init__(self, dataset: str, url: str) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: Dataset, url: str) -> None:
+        self.dataset = dataset.name
         self.dialect = DIALECT
+        self.whole = Whole()
+        self.answers_whole = answers_whole(dataset) and sqlite3.sqlite_version_info >= _WITH_RIGHT_JOINS
+        self.server = f"sqlite:{url}"
         self._url = url
 
     def stream(self, query: Query, schema: pa.Schema) -> Generator[pa.RecordBatch]:
+        return self.ask(query.sql, schema, Asked())
+
+    def ask(self, sql: str, schema: pa.Schema, asked: Asked) -> Generator[pa.RecordBatch]:
+        wrong: list[str] = []
         try:
             # Opening costs less than a statement; a connection belongs to one scan.
             with closing(self._connect()) as connection:
-                cursor = connection.execute(query.sql)
+                connection.create_function(_REFUSAL, 1, _refusing(wrong))
+                asked.begins(connection.interrupt)
+                cursor = connection.execute(sql)
                 yield from rows.batches(self.dataset, cursor.fetchmany, schema, _array)
         except sqlite3.Error as error:
-            raise SourceError(self.dataset, str(error)) from None
+            reason = f"column {wrong[0]!r} holds a value that is no int64" if wrong else str(error)
+            raise SourceError(self.dataset, reason) from None
+        finally:
+            asked.ends()
 
     def describe(self, table: str) -> list[tuple[str, str, bool]]:
         """Names, declared types and whether null is refused, of a table or view."""
@@ -79,6 +126,14 @@ class Sqlite:
         if only_select:
             connection.set_authorizer(_authorize)
         return connection
+
+
+def _refusing(wrong: list[str]) -> Callable[[str], None]:
+    def refuse(column: str) -> None:
+        wrong.append(column)
+        raise ValueError(column)
+
+    return refuse
 
 
 def _authorize(action: int, *_: object) -> int:

@@ -34,6 +34,9 @@ class Living(Struct, frozen=True, kw_only=True):
     tenant: str
     epoch: int
     pid: int
+    rssBytes: int = 0
+    endedFor: str = ""
+    """Why it is being ended; empty for one that serves."""
 
 
 class Exit(Struct, frozen=True, kw_only=True):
@@ -58,7 +61,10 @@ class ProcessHost:
         self._socket = settings.host_socket.absolute()
         self._caches = (settings.data_dir / "cache").absolute()
         self._import_root = settings.imports.absolute()
+        # What a tenant uploads: his own directory is all that a sandbox shows of it.
+        self._uploads = settings.uploads.absolute()
         self._memory_bytes = settings.vm_memory_mib * MEBIBYTE
+        self._kept_bytes = settings.vm_kept_tables_mib * MEBIBYTE
         self._allow_private = settings.allow_private_addresses
 
     def endpoint_of(self, tenant_id: str, epoch: int) -> str:
@@ -74,10 +80,12 @@ class ProcessHost:
             epoch=epoch,
             socket=self.endpoint_of(tenant_id, epoch),
             memoryLimitBytes=self._memory_bytes,
+            keptTablesBytes=self._kept_bytes,
             cacheDir=str(self._caches / tenant_id),
             importRoot=str(self._import_root),
             secret=secret,
             allowPrivate=self._allow_private,
+            readable=[str(self._uploads / tenant_id)],
         )
 
     async def kill(self, tenant_id: str, epoch: int, signal: Literal["TERM", "KILL"] = "KILL") -> None:
@@ -87,6 +95,10 @@ class ProcessHost:
         except HostRefused as fault:
             if fault.code != "stale_epoch":
                 raise
+
+    async def let_go(self, tenant_id: str, epoch: int, *, seconds: float) -> None:
+        """Lets a runtime that takes no more queries end its answers beside its successor, for so long at most."""
+        await self._ask(op="letGo", tenant=tenant_id, epoch=epoch, seconds=seconds)
 
     async def list(self) -> list[Living]:
         return msgspec.convert((await self._ask(op="list")).runtimes, list[Living])
