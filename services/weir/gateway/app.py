@@ -10,10 +10,14 @@ from litestar import Litestar, Router
 from litestar.middleware import DefineMiddleware
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from weir.gateway.admission import Admission
+from weir.gateway.audit import Trail
 from weir.gateway.credentials import CredentialDesk, read_credential
 from weir.gateway.health import Health
 from weir.gateway.openapi import MergedDocument
-from weir.gateway.relay import Relay, Room, open_relay_session, plan_rooms
+from weir.gateway.relay import Relay, Room, open_relay_session, plan_rooms, with_headers
+from weir.gateway.routes.audit import AUDIT, audit_log
+from weir.gateway.routes.limits import rate_limits
 from weir.gateway.routes.operations import operations
 from weir.gateway.routes.schema import show_openapi
 from weir.gateway.routes.sessions import local_sessions
@@ -29,8 +33,20 @@ from weir_shared.web.app import create_service, from_state
 from weir_shared.web.errors import render_engine_error
 
 # What the gateway answers itself, under a prefix that is otherwise the engine's.
-OWN_PREFIXES = ("/api/v1/auth/", "/api/v1/health", "/api/v1/live", "/api/v1/ready")
-PARTS = ("database", "credentials", "health", "scraper", "document", "keys", "session_seconds")
+OWN_PREFIXES = ("/api/v1/auth/", "/api/v1/rate-limits", "/api/v1/health", "/api/v1/live", "/api/v1/ready")
+PARTS = (
+    "database",
+    "credentials",
+    "admission",
+    "trail",
+    "health",
+    "scraper",
+    "document",
+    "keys",
+    "session_seconds",
+)
+# Two short writes for each change that passes.
+DATABASE_CONNECTIONS = 24
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 log = structlog.get_logger(__name__)
@@ -44,12 +60,18 @@ def create_app(settings: Settings) -> Litestar:
     if settings.database_url is None or settings.redis_url is None:
         raise SettingError("The gateway needs WEIR_DATABASE_URL and WEIR_REDIS_URL; `weir up` sets both")
     local = settings.auth_mode == "local"
-    rooms = plan_rooms(settings.lake_url, settings.engine_url, settings.sql_timeout_seconds)
+    rooms = plan_rooms(
+        settings.lake_url, settings.engine_url, settings.sql_timeout_seconds, settings.import_max_mib
+    )
     app = create_service(
         service="gateway",
         title="Weir",
         routes=[
-            Router("/", route_handlers=[api_tokens], middleware=[DefineMiddleware(Recognition)]),
+            Router(
+                "/",
+                route_handlers=[api_tokens, rate_limits, audit_log],
+                middleware=[DefineMiddleware(Recognition)],
+            ),
             *([local_sessions] if local else []),
             operations,
             show_openapi,
@@ -78,7 +100,7 @@ class Switch:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
-        if scope["type"] == "http" and not path.startswith(OWN_PREFIXES):
+        if scope["type"] == "http" and path != AUDIT and not path.startswith(OWN_PREFIXES):
             for room in self._rooms:
                 if room.own_path(path) is not None:
                     await self._app.state.relay(room, path, scope, receive, send)
@@ -87,7 +109,7 @@ class Switch:
 
 
 class Recognition:
-    """Puts the caller of the gateway's own guarded routes into the request's state."""
+    """Puts the caller of the gateway's own guarded routes into the request's state, counts the request and notes it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -97,6 +119,10 @@ class Recognition:
             credentials: CredentialDesk = scope["litestar_app"].state.credentials
             principal = await credentials.recognise(read_credential(scope["headers"]))
             scope.setdefault("state", {})["principal"] = principal
+            admission: Admission = scope["litestar_app"].state.admission
+            send = with_headers(send, await admission.admit(principal, scope["headers"]))
+            trail: Trail = scope["litestar_app"].state.trail
+            send = (await trail.begin(principal, scope, send)).send
         await self.app(scope, receive, send)
 
 
@@ -108,7 +134,7 @@ def _opened(settings: Settings) -> Any:
         assert settings.database_url and settings.redis_url
         async with AsyncExitStack() as stack:
             state = app.state
-            state.database = await open_database(settings.database_url)
+            state.database = await open_database(settings.database_url, size=DATABASE_CONNECTIONS)
             stack.push_async_callback(state.database.close)
             doorbell = await open_doorbell(settings.redis_url)
             stack.push_async_callback(doorbell.close)
@@ -118,7 +144,11 @@ def _opened(settings: Settings) -> Any:
             state.credentials = CredentialDesk(state.database, doorbell, _verifying_key(settings))
             state.credentials.start()
             stack.push_async_callback(state.credentials.stop)
-            state.relay = Relay(session, state.credentials, tickets)
+            state.admission = Admission(state.database, doorbell)
+            state.admission.start()
+            stack.push_async_callback(state.admission.stop)
+            state.trail = Trail(state.database)
+            state.relay = Relay(session, state.credentials, state.admission, state.trail, tickets)
             state.health = Health(
                 database=state.database,
                 dsn=settings.database_url,

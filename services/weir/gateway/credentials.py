@@ -124,7 +124,8 @@ class CredentialDesk:
             async with self._database.any_tenant() as connection:
                 await tenants.provision_any_tenant(connection, principal.tenant_id)
             self._tenants.add(principal.tenant_id)
-        return principal, min(float(claims["exp"]) - time.time(), SESSION_CACHE_SECONDS)
+        # Whole numbers: an issuer may write an end that no float holds.
+        return principal, min(int(claims["exp"]) - int(time.time()), SESSION_CACHE_SECONDS)
 
     async def _follow_revocations(self) -> None:
         while True:

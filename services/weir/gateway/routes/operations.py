@@ -2,6 +2,7 @@
 
 from litestar import Response, Router, get
 from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
 
 from weir.gateway.health import Health, HealthReport, Readiness
 from weir.gateway.scrape import Scraper
@@ -9,7 +10,11 @@ from weir_shared.auth.guards import open_to_all
 from weir_shared.telemetry.metrics import CONTENT_TYPE
 
 
-@get("/api/v1/health")
+def _told(body: type, description: str) -> ResponseSpec:
+    return ResponseSpec(data_container=body, description=description, generate_examples=False)
+
+
+@get("/api/v1/health", responses={503: _told(HealthReport, "A part does not answer; the report says which")})
 async def show_health(health: NamedDependency[Health]) -> Response[HealthReport]:
     """Whether the platform works as a whole: 200 `ok`, or 503 `degraded`."""
     report = await health.report()
@@ -22,7 +27,9 @@ async def show_liveness() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@get(["/ready", "/api/v1/ready"])
+@get(
+    ["/ready", "/api/v1/ready"], responses={503: _told(Readiness, "This gateway should not get traffic now")}
+)
 async def show_readiness(health: NamedDependency[Health]) -> Response[Readiness]:
     """Whether this gateway should get traffic: the database answers and holds this version's schema."""
     readiness = await health.readiness()

@@ -7,7 +7,7 @@ from litestar.di import NamedDependency
 from msgspec import Struct
 
 from weir.gateway.credentials import InvalidCredential, read_credential
-from weir_shared.auth.guards import open_to_all
+from weir_shared.auth.guards import checked_by_handler, open_to_all
 from weir_shared.auth.jwt import InvalidToken, mint_session, verify_session
 from weir_shared.auth.keys import KeyPair
 
@@ -29,7 +29,7 @@ async def open_local_session(
     return LocalSession(access_token=token, expires_at=expires_at)
 
 
-@post("/refresh", status_code=200, guards=[open_to_all])
+@post("/refresh", status_code=200, guards=[checked_by_handler])
 async def refresh_local_session(
     request: Request[Any, Any, Any], keys: NamedDependency[KeyPair], session_seconds: NamedDependency[int]
 ) -> LocalSession:

@@ -1,0 +1,226 @@
+"""The audit trail: every change of both APIs, and what was refused, as the door saw it."""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from weir.gateway.tables import audit_log
+from weir.gateway.tables.audit_log import EntryFilter, EntryRow, NewEntry
+from weir_shared.auth.principal import Principal
+from weir_shared.clock import rfc3339
+from weir_shared.db.pool import Database, DatabaseUnavailable
+from weir_shared.web.filters import Page
+
+MAX_PATH = 500
+READS = frozenset({"GET", "HEAD", "OPTIONS"})
+# Asked by POST, and changes nothing.
+QUERIES = ("/v1/context-lake/sql", "/api/v1/context-lake/sql")
+REFUSED = 403
+PREFIXES = ("/api/v1/context-lake/", "/v1/context-lake/", "/api/v1/", "/v1/")
+_VERBS = {"POST": "create", "PUT": "update", "PATCH": "update", "DELETE": "delete"}
+# The thing that is changed, by the last word of the path that is a collection's.
+_NOUNS = {
+    "agents": "agent",
+    "agent-relations": "agent_relation",
+    "capabilities": "capability",
+    "models": "model",
+    "schemas": "schema",
+    "memory": "memory",
+    "mcp-servers": "mcp",
+    "knowledge-bases": "kb",
+    "files": "file",
+    "tasks": "task",
+    "triggers": "trigger",
+    "sessions": "session",
+    "settings": "setting",
+    "datasets": "dataset",
+    "views": "view",
+    "imports": "import",
+}
+_ACTIONS = {
+    ("POST", "auth/tokens"): "token.create",
+    ("DELETE", "auth/tokens"): "token.revoke",
+    ("PATCH", "config"): "config.update",
+    ("POST", "config/import"): "config.import",
+    ("POST", "config/reload"): "config.reload",
+    ("POST", "config/rollback"): "config.rollback",
+    ("POST", "chat/completions"): "chat.message",
+    ("POST", "start"): "runtime.start",
+    ("POST", "stop"): "runtime.stop",
+    ("POST", "redeploy"): "runtime.redeploy",
+}
+# What is done to one thing, by the last word of its path.
+_DEEDS = {
+    "chat": "chat.message",
+    "respond": "chat.respond",
+    "verify": "model.verify",
+    "fork": "schema.create",
+    "refresh": "dataset.refresh",
+}
+
+Outcome = Callable[[int, int], Awaitable[None]]
+"""Takes a status and milliseconds."""
+
+log = structlog.get_logger(__name__)
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """One line of the trail as it is shown; `details` is JSON."""
+
+    id: int
+    timestamp: str
+    actor_type: str
+    actor_id: str
+    action: str
+    resource: str
+    status: str
+    details: str
+
+
+class EntryPage(Struct, frozen=True, kw_only=True):
+    data: list[Entry]
+    total: int
+    page: int
+    per_page: int
+    total_pages: int
+
+
+class Trail:
+    """Writes the trail while requests pass, and reads it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def begin(self, principal: Principal, scope: Mapping[str, Any], send: Any) -> "Noted":
+        """Notes a change before it is handed on. Raises DatabaseUnavailable: one that cannot be noted is not made."""
+        if principal.actor == "anonymous":
+            return Noted(send)
+        if scope["method"] in READS or scope["path"] in QUERIES:
+            return Noted(send, on_refusal=partial(self._refused, principal, scope))
+        entry = _entry(principal, scope)
+        # Not waited for on the disk: the room's own commit is, and the database's log has this one before it.
+        async with self._database.tenant(principal.tenant_id, waits_for_disk=False) as connection:
+            id = await audit_log.add(connection, principal.tenant_id, entry)
+        return Noted(send, on_outcome=partial(self._complete, principal.tenant_id, id))
+
+    async def page(self, tenant_id: str, wanted: EntryFilter, page: Page) -> EntryPage:
+        """Newest first."""
+        async with self._database.tenant(tenant_id) as connection:
+            rows, total = await audit_log.page(
+                connection, tenant_id, wanted, limit=page.size, offset=page.offset
+            )
+        return EntryPage(
+            data=[_shown(row) for row in rows],
+            total=total,
+            page=page.number,
+            per_page=page.size,
+            total_pages=page.pages_of(total),
+        )
+
+    async def _refused(
+        self, principal: Principal, scope: Mapping[str, Any], status: int, milliseconds: int
+    ) -> None:
+        tenant_id, entry = principal.tenant_id, _entry(principal, scope)
+        try:
+            async with self._database.tenant(tenant_id, waits_for_disk=False) as connection:
+                id = await audit_log.add(connection, tenant_id, entry)
+        except DatabaseUnavailable:
+            log.warning("refusal not noted", action=entry.action)
+        else:
+            await self._complete(tenant_id, id, status, milliseconds)
+
+    async def _complete(self, tenant_id: str, id: int, status: int, milliseconds: int) -> None:
+        """The answer goes out whether or not its outcome could be noted: what was done is done."""
+        try:
+            async with self._database.tenant(tenant_id, waits_for_disk=False) as connection:
+                await audit_log.complete(
+                    connection, tenant_id, id, status_code=status, duration_ms=milliseconds
+                )
+        except DatabaseUnavailable:
+            log.warning("outcome not noted", entry=id, status=status)
+
+
+class Noted:
+    """A request that is noted: its way out tells the outcome to the trail before the caller sees it."""
+
+    def __init__(
+        self, send: Any, on_outcome: Outcome | None = None, on_refusal: Outcome | None = None
+    ) -> None:
+        self._send = send
+        self._on_outcome = on_outcome
+        self._on_refusal = on_refusal
+        self._started = time.monotonic()
+
+    async def send(self, message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            await self.ended(message["status"])
+        await self._send(message)
+
+    async def ended(self, status: int) -> None:
+        """Once; whatever comes afterwards belongs to the same answer."""
+        tell = self._on_outcome or (self._on_refusal if status == REFUSED else None)
+        self._on_outcome = self._on_refusal = None
+        if tell is not None:
+            await tell(status, round((time.monotonic() - self._started) * 1000))
+
+
+def action_of(method: str, path: str) -> str:
+    """What a request does, in the words of the trail: `agent.create`, `chat.message`; else `api_call`."""
+    rest = next((path[len(prefix) :] for prefix in PREFIXES if path.startswith(prefix)), path.strip("/"))
+    words = [word for word in rest.split("/") if word]
+    for length in (2, 1):
+        known = _ACTIONS.get((method, "/".join(words[:length])))
+        if known is not None:
+            return known
+    if method in _VERBS and words:
+        if method == "POST" and len(words) % 2 == 0:
+            return "api_call"
+        if method == "POST" and len(words) > 1 and words[-1] in _DEEDS:
+            return _DEEDS[words[-1]]
+        # Collections and what is in them take turns: the last collection is what is changed.
+        collections = words[::2]
+        noun = _NOUNS.get(collections[-1])
+        if noun is not None:
+            return f"{noun}.{_VERBS[method]}"
+    return "api_call"
+
+
+def _entry(principal: Principal, scope: Mapping[str, Any]) -> NewEntry:
+    kind = principal.actor if principal.actor in ("api_token", "system") else "user"
+    return NewEntry(
+        actor_type="admin" if kind == "user" and principal.is_admin else kind,
+        actor_id=principal.subject,
+        action=action_of(scope["method"], scope["path"]),
+        method=scope["method"],
+        path=scope["path"].replace("\0", "\ufffd")[:MAX_PATH],
+        request_id=structlog.contextvars.get_contextvars().get("request_id", ""),
+    )
+
+
+def _shown(row: EntryRow) -> Entry:
+    details = {
+        "method": row.method,
+        "path": row.path,
+        "status_code": row.status_code,
+        "duration_ms": row.duration_ms,
+        "request_id": row.request_id,
+    }
+    return Entry(
+        id=row.id,
+        timestamp=rfc3339(row.occurred_at),
+        actor_type=row.actor_type,
+        actor_id=row.actor_id,
+        action=row.action,
+        resource=f"{row.method} {row.path}",
+        status=_status(row.status_code),
+        details=msgspec.json.encode(details).decode(),
+    )
+
+
+def _status(code: int | None) -> str:
+    return "unknown" if code is None else "failed" if code >= 400 else "completed"
