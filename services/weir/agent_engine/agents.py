@@ -1,32 +1,33 @@
 """The agents that a tenant has configured: create, read, merge, delete."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import UNSET
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
-from weir.agent_engine.naming import check_name, invalid, missing, reference
-from weir.agent_engine.tables import agents, models
+from weir.agent_engine.naming import Faults, check_name, invalid, missing, reference, unknown
+from weir.agent_engine.tables import agents, knowledge, mcp_servers, models, schemas
 from weir.agent_engine.tables.agents import AgentRow
 from weir.agent_engine.tables.models import ModelRow
-from weir.agent_engine.tools.names import check_tools
+from weir.agent_engine.tools.names import check_tools, tools_of
 from weir.agent_engine.wire.agents import AgentChange, AgentDetail, AgentFields, AgentSummary, NewAgent
 from weir_shared.clock import now, rfc3339
 from weir_shared.db.pool import Connection, Database, ForeignKeyViolation, UniqueViolation
 from weir_shared.errors import Conflict, Forbidden
-from weir_shared.ids import new_id
+from weir_shared.ids import new_id, parse_uuid
 
 _LISTS = ("stop_sequences", "tools", "mcp_servers", "can_spawn", "confirm_before", "knowledge_base_ids")
-_PLAIN = (
-    "lifecycle",
-    "tool_execution",
-    "max_steps",
-    "max_context_size",
-    "max_turn_duration",
-    "temperature",
-    "top_p",
-    "max_tokens",
-)
+_Said = TypeVar("_Said", NewAgent, AgentChange)
+_DEFAULTS: dict[str, Any] = {
+    "lifecycle": "persistent",
+    "tool_execution": "sequential",
+    "max_steps": 50,
+    "max_context_size": 16000,
+    "max_turn_duration": 120,
+    "temperature": None,
+    "top_p": None,
+    "max_tokens": None,
+}
 
 
 async def list_agents(database: Database, tenant_id: str) -> list[AgentSummary]:
@@ -46,35 +47,50 @@ async def count_agents(database: Database, tenant_id: str) -> int:
 
 async def create_agent(database: Database, tenant_id: str, new: NewAgent) -> AgentDetail:
     """Raises ValidationFailed, also for a model that does not exist, and Conflict."""
-    check_name(new.name)
-    _check(new)
+    faults = Faults()
+    with faults.gathered():
+        check_name(new.name)
     try:
         async with database.tenant(tenant_id) as connection:
-            model = await _model_of(connection, tenant_id, new) or await _default_model(connection, tenant_id)
-            row = _merged(_blank(new.name, model), new, model)
+            with faults.gathered():
+                new = await _checked(connection, tenant_id, new, new.name)
+            model = None
+            with faults.gathered():
+                model = await _model_of(connection, tenant_id, new) or await default_model(
+                    connection, tenant_id
+                )
+            faults.raise_any()
+            assert model is not None
+            row = _merged(blank_agent(new.name, model), new, model)
             await agents.add(connection, tenant_id, row)
+            return _detail(await find_agent(connection, tenant_id, row.id))
     except UniqueViolation:
         raise Conflict(f"There is an agent named '{new.name}' already") from None
     except ForeignKeyViolation:
         raise invalid("model", "the model was deleted at this moment") from None
-    return _detail(row)
 
 
 async def change_agent(database: Database, tenant_id: str, name: str, change: AgentChange) -> AgentDetail:
     """Raises ValidationFailed, NotFound, and Conflict for another name."""
-    _check(change)
+    faults = Faults()
     async with database.tenant(tenant_id) as connection:
         found = await find_agent(connection, tenant_id, name)
         if change.name is not UNSET and change.name != found.name:
             raise Conflict("The name of an agent cannot change")
-        row = _merged(found, change, await _model_of(connection, tenant_id, change))
-        await agents.change(connection, tenant_id, row)
-    return _detail(row)
+        with faults.gathered():
+            change = await _checked(connection, tenant_id, change, found.name)
+        model = None
+        with faults.gathered():
+            model = await _model_of(connection, tenant_id, change, found)
+        faults.raise_any()
+        await agents.change(connection, tenant_id, _merged(found, change, model))
+        return _detail(await find_agent(connection, tenant_id, found.id))
 
 
 async def delete_agent(database: Database, tenant_id: str, name: str) -> None:
-    """Schemas that begin with the agent keep none."""
+    """Its relations go with it, and schemas that begin with it keep no entry agent."""
     async with database.tenant(tenant_id) as connection:
+        await schemas.lock_every(connection, tenant_id)
         row = await find_agent(connection, tenant_id, name)
         if row.is_system:
             raise Forbidden("An agent of the platform cannot be deleted")
@@ -89,29 +105,85 @@ async def find_agent(connection: Connection, tenant_id: str, name: str) -> Agent
     return row
 
 
-def _check(fields: AgentFields) -> None:
-    if fields.tools:
-        check_tools(fields.tools)
-    # Neither can exist before their rooms are built.
+async def _checked(connection: Connection, tenant_id: str, fields: _Said, own: str) -> _Said:
+    """The fields of the agent of that name, with names for ids. Raises ValidationFailed with everything that they refer to in vain."""
+    faults = Faults()
+    with faults.gathered():
+        check_tools(fields.tools or [])
     if fields.mcp_servers:
-        raise invalid("mcp_servers.0", f"there is no MCP server '{fields.mcp_servers[0]}'")
+        with faults.gathered():
+            known = await mcp_servers.hold_names(connection, tenant_id)
+            named = _names("mcp_servers", "MCP server", fields.mcp_servers, known)
+            fields = replace(fields, mcp_servers=named)
     if fields.knowledge_base_ids:
-        raise invalid("knowledge_base_ids.0", f"there is no knowledge base '{fields.knowledge_base_ids[0]}'")
+        with faults.gathered():
+            known = await knowledge.hold_names(connection, tenant_id)
+            named = _names("knowledge_base_ids", "knowledge base", fields.knowledge_base_ids, known)
+            fields = replace(fields, knowledge_base_ids=named)
+    if fields.can_spawn:
+        with faults.gathered():
+            fields = replace(fields, can_spawn=await _spawned(connection, tenant_id, fields.can_spawn, own))
+    faults.raise_any()
+    return fields
 
 
-async def _model_of(connection: Connection, tenant_id: str, fields: AgentFields) -> ModelRow | None:
-    """The model that the fields name, if they name one."""
-    named = next((value for value in (fields.model, fields.model_id) if value not in (UNSET, None, "")), None)
-    if named is None:
-        return None
-    row = await models.find(connection, tenant_id, str(named))
-    if row is None:
-        raise invalid("model", f"there is no model '{str(named)[:100]}'")
-    return _chat_model(row)
+def _names(path: str, kind: str, texts: list[str], known: dict[str, str]) -> list[str]:
+    """Things by name, whether they are named or given by id; `known` are the names by id."""
+    names = set(known.values())
+    faults = Faults()
+    found: list[str] = []
+    for position, text in enumerate(texts):
+        name = text if text in names else known.get(parse_uuid(text) or "")
+        with faults.gathered():
+            if name is None:
+                raise unknown(f"{path}.{position}", kind, text, names)
+            found.append(name)
+    faults.raise_any()
+    return found
 
 
-async def _default_model(connection: Connection, tenant_id: str) -> ModelRow:
-    row = await models.default_chat(connection, tenant_id)
+async def _spawned(connection: Connection, tenant_id: str, named: list[str], own: str) -> list[str]:
+    """Agents by name, but not the agent itself. A name may be one of an agent to come; an id may not."""
+    known = await agents.names(connection, tenant_id)
+    faults = Faults()
+    spawned: list[str] = []
+    for position, text in enumerate(named):
+        path = f"can_spawn.{position}"
+        id = parse_uuid(text)
+        with faults.gathered():
+            if id is not None and id not in known:
+                raise unknown(path, "agent", text, ())
+            if id is None:
+                check_name(text, path=path)
+            name = known[id] if id else text
+            if name == own:
+                raise invalid(path, "an agent hands no work to itself")
+            spawned.append(name)
+    faults.raise_any()
+    return spawned
+
+
+async def _model_of(
+    connection: Connection, tenant_id: str, fields: AgentFields, row: AgentRow | None = None
+) -> ModelRow | None:
+    """The model that the fields name, if they name one that the agent does not have; null means the default.
+
+    Of `model` and `model_id` the one that says something new counts: a client may send back what it has read.
+    """
+    had = ("", row.model, str(row.model_id)) if row else ("",)
+    said = [value for value in (fields.model, fields.model_id) if value is not UNSET]
+    new = next((str(value) for value in said if value is not None and str(value) not in had), None)
+    if new is None:
+        return await default_model(connection, tenant_id) if None in said else None
+    found = await models.find(connection, tenant_id, new)
+    if found is None:
+        raise unknown("model", "model", new, await models.names(connection, tenant_id))
+    return _chat_model(found)
+
+
+async def default_model(connection: Connection, tenant_id: str) -> ModelRow:
+    """Raises ValidationFailed when the tenant has none."""
+    row = await models.default(connection, tenant_id, "chat")
     if row is None:
         raise invalid("model", "name a model, or create a chat model first: it becomes the default")
     return row
@@ -125,7 +197,8 @@ def _chat_model(row: ModelRow) -> ModelRow:
     return row
 
 
-def _blank(name: str, model: ModelRow) -> AgentRow:
+def blank_agent(name: str, model: ModelRow) -> AgentRow:
+    """An agent of whom nothing is said yet."""
     return AgentRow(
         id=new_id(),
         name=name,
@@ -133,14 +206,7 @@ def _blank(name: str, model: ModelRow) -> AgentRow:
         model_id=model.id,
         model=model.name,
         system_prompt="",
-        lifecycle="persistent",
-        tool_execution="sequential",
-        max_steps=50,
-        max_context_size=16000,
-        max_turn_duration=120,
-        temperature=None,
-        top_p=None,
-        max_tokens=None,
+        **_DEFAULTS,
         stop_sequences=[],
         tools=[],
         mcp_servers=[],
@@ -155,9 +221,11 @@ def _blank(name: str, model: ModelRow) -> AgentRow:
 
 
 def _merged(row: AgentRow, fields: AgentFields, model: ModelRow | None) -> AgentRow:
-    said: dict[str, Any] = {
-        name: value for name, value in asdict(fields).items() if name in _PLAIN and value is not UNSET
-    }
+    said: dict[str, Any] = {}
+    for name, default in _DEFAULTS.items():
+        value = getattr(fields, name)
+        if value is not UNSET:
+            said[name] = default if value is None else value
     for name in _LISTS:
         value = getattr(fields, name)
         if value is not UNSET:
@@ -165,9 +233,11 @@ def _merged(row: AgentRow, fields: AgentFields, model: ModelRow | None) -> Agent
             said[name] = list(dict.fromkeys(value or ()))
     if fields.description is not UNSET:
         said["description"] = fields.description or ""
-    for prompt in (fields.system_prompt, fields.system):
-        if prompt is not UNSET:
-            said["system_prompt"] = prompt or ""
+    prompts = [prompt or "" for prompt in (fields.system, fields.system_prompt) if prompt is not UNSET]
+    # As with the model: what a client only sends back as it has read it does not undo the other word for it.
+    for prompt in prompts:
+        if prompt != row.system_prompt:
+            said["system_prompt"] = prompt
     if model is not None:
         said |= {"model_id": model.id, "model": model.name}
     return replace(row, **said, updated_at=now())
@@ -181,8 +251,8 @@ def _summary_fields(row: AgentRow) -> dict[str, Any]:
         "model": row.model,
         "model_id": row.model_id,
         "lifecycle": row.lifecycle,
-        "tools_count": len(row.tools),
-        "has_knowledge": bool(row.knowledge_base_ids),
+        "tools_count": len(tools_of(row.tools, row.capabilities, row.spawnable)),
+        "has_knowledge": "knowledge" in row.capabilities and bool(row.knowledge_base_ids),
         "is_system": row.is_system,
         "used_in_schemas": row.used_in_schemas,
     }
@@ -195,7 +265,7 @@ def _summary(row: AgentRow) -> AgentSummary:
 def _detail(row: AgentRow) -> AgentDetail:
     return AgentDetail(
         **_summary_fields(row),
-        **{name: getattr(row, name) for name in (*_PLAIN[1:], *_LISTS)},
+        **{name: getattr(row, name) for name in (*list(_DEFAULTS)[1:], *_LISTS)},
         system=row.system_prompt,
         system_prompt=row.system_prompt,
         created_at=rfc3339(row.created_at),

@@ -1,88 +1,99 @@
 """The studio's table of contents: its routes, and what is opened before the first and closed after the last."""
 
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
-import aiohttp
 from litestar import Litestar, Request, Router
 from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
 
-from weir.agent_engine.models.configured import Models
-from weir.agent_engine.models.openai_chat import OpenAIChat
-from weir.agent_engine.routes import agents, chat, internal, models, schemas, sessions
-from weir.agent_engine.running import RunningTurns
+from weir.agent_engine.naming import name_faults, refused
+from weir.agent_engine.opening import open_studio
+from weir.agent_engine.routes import (
+    agents,
+    audit,
+    capabilities,
+    chat,
+    completions,
+    config,
+    internal,
+    knowledge,
+    mcp_servers,
+    memory,
+    models,
+    registry,
+    relations,
+    resilience,
+    schemas,
+    sessions,
+    templates,
+)
+from weir.agent_engine.routes import settings as settings_routes
 from weir.agent_engine.studio import Studio
-from weir.agent_engine.tables.turns import fail_any_overdue
 from weir_shared.auth.keys import TICKET_KEY, load_or_create_key_pair
 from weir_shared.auth.principal import Principal
 from weir_shared.auth.tickets import TicketInspector, TicketOffice
-from weir_shared.clients.lake import LakeClient
-from weir_shared.db.pool import open_database
-from weir_shared.egress import open_egress
 from weir_shared.errors import InvalidRequest
-from weir_shared.sealing import Vault, load_or_create_keys
-from weir_shared.settings import Settings
+from weir_shared.queue.rounds import open_tools
+from weir_shared.settings import SettingError, Settings
 from weir_shared.web.app import create_service
-from weir_shared.web.errors import render_engine_error
+from weir_shared.web.bodies import field_faults
+from weir_shared.web.errors import render_engine_error, render_openai_error
 
-DATABASE_CONNECTIONS = 16
-# For turns that nobody reads: the server has waited for those that somebody does.
-LAST_SECONDS = 5
+DATABASE_CONNECTIONS, WARM_CONNECTIONS = 32, 16
 
 
 def create_app(settings: Settings) -> Litestar:
+    """Raises SettingError."""
+    if settings.database_url is None or settings.redis_url is None:
+        raise SettingError("The agent engine needs WEIR_DATABASE_URL and WEIR_REDIS_URL; `weir up` sets both")
     keys = load_or_create_key_pair(settings.keys_dir, TICKET_KEY)
     api = Router(
         "/api/v1",
         route_handlers=[
+            *registry.ROUTES,
             *models.ROUTES,
             *agents.ROUTES,
+            *capabilities.ROUTES,
             *schemas.ROUTES,
+            *relations.ROUTES,
+            *memory.ROUTES,
+            *templates.ROUTES,
             *chat.ROUTES,
             *sessions.ROUTES,
+            *settings_routes.ROUTES,
+            *config.ROUTES,
+            *audit.ROUTES,
+            *knowledge.ROUTES,
+            *mcp_servers.ROUTES,
+            *resilience.ROUTES,
         ],
-        before_request=refuse_nul,
+        before_request=check_body,
     )
+
+    uploads = Router("/api/v1", route_handlers=knowledge.UPLOADS)
+    door = Router("/v1", route_handlers=completions.ROUTES, before_request=check_body)
 
     @asynccontextmanager
     async def furnished(app: Litestar) -> AsyncGenerator[None]:
-        async with open_studio(settings, TicketOffice(keys)) as studio:
+        async with (
+            open_tools(settings, connections=DATABASE_CONNECTIONS, warm=WARM_CONNECTIONS) as tools,
+            open_studio(tools, TicketOffice(keys)) as studio,
+        ):
             app.state.studio = studio
             yield
 
     return create_service(
         service="agent-engine",
         title="Weir agent engine",
-        routes=[api, internal.count_agents],
+        routes=[api, uploads, door, internal.count_agents, internal.embed_texts],
         render_error=render_engine_error,
+        dialects={"/v1/": render_openai_error},
         lifespan=[furnished],
         inspector=TicketInspector(keys.public, "agent-engine"),
         dependencies={"studio": Provide(provide_studio)},
     )
-
-
-@asynccontextmanager
-async def open_studio(settings: Settings, office: TicketOffice) -> AsyncGenerator[Studio]:
-    """Everything that turns work with; at the end, turns get their time and connections are closed."""
-    async with AsyncExitStack() as stack:
-        database = await open_database(settings.database_url or "", size=DATABASE_CONNECTIONS)
-        stack.push_async_callback(database.close)
-        vault = Vault(database, load_or_create_keys(settings.keys_dir / "kek"))
-        egress = await stack.enter_async_context(open_egress(allow_private=settings.allow_private_addresses))
-        inside = await stack.enter_async_context(aiohttp.ClientSession(trust_env=False))
-        running = RunningTurns()
-        stack.push_async_callback(running.close, LAST_SECONDS)
-        await fail_any_overdue(database)
-        yield Studio(
-            database=database,
-            models=Models(database, vault, allow_private=settings.allow_private_addresses),
-            client=OpenAIChat(egress),
-            lake=LakeClient(settings.lake_url, inside, office),
-            running=running,
-            sql_seconds=settings.sql_timeout_seconds,
-        )
 
 
 async def provide_studio(state: State, principal: NamedDependency[Principal]) -> Studio:
@@ -90,7 +101,11 @@ async def provide_studio(state: State, principal: NamedDependency[Principal]) ->
     return state.studio
 
 
-async def refuse_nul(request: Request[Any, Any, Any]) -> None:
-    """Postgres keeps no NUL in a text, so none gets in. Raises InvalidRequest."""
-    if b"\\u0000" in await request.body():
+async def check_body(request: Request[Any, Any, Any]) -> None:
+    """Tells every fault of a body's fields at once. Raises InvalidRequest, also for a NUL: Postgres keeps none."""
+    body = await request.body()
+    if b"\\u0000" in body:
         raise InvalidRequest("A text must not hold the character U+0000")
+    taken = request.route_handler.parsed_data_field
+    if taken is not None and (faults := field_faults(body, taken.annotation)):
+        raise refused([*faults, *name_faults(body, taken.annotation)])

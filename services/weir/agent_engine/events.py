@@ -1,7 +1,7 @@
 """A turn as its readers see it: numbered events, kept in memory while the turn runs and a while after."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ HEARTBEAT = b": heartbeat\n\n"
 HEARTBEAT_SECONDS = 15.0
 # A turn that says more than this has lost its way; what is kept in memory for its readers stays bounded.
 MAX_BYTES = 8 * 1024 * 1024
+PAGE = 16
 
 _json = msgspec.json.Encoder()
 _LINE_ENDS = (
@@ -34,8 +35,9 @@ class EventLog:
     """
 
     def __init__(self, turn_number: int) -> None:
-        self._prefix = f"id: {turn_number}-".encode()
-        self._frames: list[bytes] = []
+        # Pages of PAGE frames each, and those that fill no page yet: by themselves they would take twice the memory.
+        self._pages: list[bytes] = []
+        self._page: list[bytes] = []
         self.size = 0
         self._readers: set[_Reader] = set()
         self.turn_number = turn_number
@@ -46,30 +48,42 @@ class EventLog:
 
         Raises TooMuchSaid.
         """
-        frame = b"%b%d\nevent: %b\ndata: %b\n\n" % (
-            self._prefix,
-            len(self._frames) + 1,
-            event.encode(),
-            _one_line(_json.encode(data)),
-        )
-        self.size += len(frame)
+        frame = frame_of(self.turn_number, len(self) + 1, event, data)
         # The end of a turn is always told.
-        if self.size > MAX_BYTES and event not in ("error", "done", "message"):
+        if self.size + len(frame) > MAX_BYTES and event not in ("error", "done", "message"):
+            self.size += len(frame)
             raise TooMuchSaid
-        self._frames.append(frame)
+        self.add([frame])
+
+    def add(self, frames: Sequence[bytes]) -> None:
+        """Adds events as they were told elsewhere."""
+        for frame in frames:
+            self.size += len(frame)
+            self._page.append(frame)
+            if len(self._page) == PAGE:
+                self._pages.append(b"".join(self._page))
+                self._page.clear()
         self._wake()
 
     def end(self) -> None:
         self.ended = True
         self._wake()
 
-    def since(self, position: int) -> list[bytes]:
-        return self._frames[position:]
+    def since(self, position: int) -> bytes:
+        """The events after so many, as they are sent."""
+        page, seen = divmod(position, PAGE)
+        if page >= len(self._pages):
+            return b"".join(self._page[seen:])
+        return b"".join((*_frames(self._pages[page])[seen:], *self._pages[page + 1 :], *self._page))
+
+    def each_since(self, position: int) -> list[bytes]:
+        """The events after so many, each by itself."""
+        return _frames(self.since(position))
 
     def __len__(self) -> int:
-        return len(self._frames)
+        return PAGE * len(self._pages) + len(self._page)
 
-    async def follow(self, after: int = 0) -> AsyncIterator[bytes]:
+    async def follow(self, after: int = 0) -> AsyncGenerator[bytes, None]:
         """The stream of a reader: an opening comment, then every event after the sequence number given.
 
         Events that arrive together leave together; a comment breaks every silence of 15 s.
@@ -81,10 +95,9 @@ class EventLog:
             yield OPENING
             position = after
             while True:
-                frames = self.since(position)
-                if frames:
-                    position += len(frames)
-                    yield b"".join(frames)
+                if position < len(self):
+                    told, position = self.since(position), len(self)
+                    yield told
                 elif self.ended:
                     return
                 elif not await reader.wait():
@@ -96,16 +109,59 @@ class EventLog:
 
     def position_after(self, event_id: str) -> int:
         """How many events a reader has seen whose last one was this; 0 for an id of another turn."""
-        number, _, sequence = event_id.partition("-")
-        known = number == str(self.turn_number) and sequence.isascii() and sequence.isdecimal()
-        return min(int(sequence[:18]), len(self._frames)) if known else 0
+        return min(seen_of(self.turn_number, event_id), len(self))
 
     def _wake(self) -> None:
         for reader in self._readers:
             reader.wake()
 
 
-def _one_line(data: bytes) -> bytes:
+def _frames(told: bytes) -> list[bytes]:
+    """One by one: an empty line ends each, and none has one within."""
+    return [frame + b"\n\n" for frame in told.split(b"\n\n")[:-1]]
+
+
+def frame_of(turn_number: int, number: int, event: str, data: dict[str, Any]) -> bytes:
+    """One event as it is sent."""
+    return b"id: %d-%d\nevent: %b\ndata: %b\n\n" % (
+        turn_number,
+        number,
+        event.encode(),
+        one_line(_json.encode(data)),
+    )
+
+
+def seen_of(turn_number: int, event_id: str) -> int:
+    """The number of an event of this turn from its id; 0 for an id of another turn, and for nonsense."""
+    number, _, sequence = event_id.partition("-")
+    known = number == str(turn_number) and sequence.isascii() and sequence.isdecimal()
+    return int(sequence[:9]) if known else 0
+
+
+def told_in(part: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The events in a piece of a stream, each with its data; comments are passed over."""
+    for frame in part.split(b"\n\n"):
+        head, _, data = frame.partition(b"\ndata: ")
+        if data:
+            yield head.rpartition(b"event: ")[2].decode(), msgspec.json.decode(data)
+
+
+def last_number(part: bytes) -> int:
+    """The number of the last event in a piece of a stream; 0 when it holds none."""
+    at = part.rfind(b"id: ")
+    while at > 0 and part[at - 2 : at] != b"\n\n":
+        at = part.rfind(b"id: ", 0, at)
+    if at < 0 or (at == 0 and not part.startswith(b"id: ")):
+        return 0
+    return int(part[at : part.index(b"\n", at)].rpartition(b"-")[2])
+
+
+def is_end(part: bytes) -> bool:
+    """Whether a piece of a stream holds the end of its turn."""
+    return b"\nevent: done\ndata: " in part
+
+
+def one_line(data: bytes) -> bytes:
     """JSON on one line for every reader: some libraries end a line at these signs too."""
     for sign, escape in _LINE_ENDS:
         if sign in data:

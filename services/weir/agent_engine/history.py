@@ -1,6 +1,7 @@
 """A session's entries as the messages that a model is sent."""
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from weir.agent_engine.models.base import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
 from weir.agent_engine.tables.messages import MessageRow
@@ -24,6 +25,14 @@ def messages_of(rows: Sequence[MessageRow]) -> list[Message]:
             case _:
                 pass
     return found
+
+
+def messages_of_sub_agent(rows: Sequence[MessageRow]) -> list[Message]:
+    """What a sub-agent did for earlier calls, one call after another though they may have run side by side."""
+    calls: dict[tuple[str, str | None], list[MessageRow]] = {}
+    for row in rows:
+        calls.setdefault((row.turn_id, row.parent_call_id), []).append(row)
+    return list(chain.from_iterable(messages_of(call) for call in calls.values()))
 
 
 def _add_call(found: list[Message], call: ToolCall) -> None:

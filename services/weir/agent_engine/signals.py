@@ -1,4 +1,4 @@
-"""What a tool says to the model instead of a result; not a fault of the platform."""
+"""What a tool says instead of a result: to the model, or to the turn; not a fault of the platform."""
 
 
 class ToolFailed(Exception):
@@ -8,3 +8,7 @@ class ToolFailed(Exception):
     def text(self) -> str:
         """The result as the model, the events and the history have it."""
         return f"[ERROR] {self}"
+
+
+class TurnGone(Exception):
+    """The turn was ended, or its session deleted, by somebody else: nothing of it may go on."""

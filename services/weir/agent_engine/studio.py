@@ -1,18 +1,35 @@
 """What a turn works with: the studio's furniture, opened once and handed down."""
 
+import asyncio
+
 from msgspec import Struct
 
+from weir.agent_engine.elsewhere import Elsewhere
+from weir.agent_engine.mcp.configured import McpServers
+from weir.agent_engine.mcp.switchboard import Switchboard
 from weir.agent_engine.models.base import ModelClient
 from weir.agent_engine.models.configured import Models
+from weir.agent_engine.models.embeddings import Embeddings
 from weir.agent_engine.running import RunningTurns
 from weir_shared.clients.lake import LakeClient
 from weir_shared.db.pool import Database
+from weir_shared.queue.doorbell import Doorbell
 
 
 class Studio(Struct, frozen=True, kw_only=True):
     database: Database
     models: Models
+    mcp_servers: McpServers
+    switchboard: Switchboard
     client: ModelClient
+    embeddings: Embeddings
     lake: LakeClient
     running: RunningTurns
+    elsewhere: Elsewhere
     sql_seconds: int
+    doorbell: Doorbell
+    confirm_seconds: int
+    reading: asyncio.Semaphore
+    """Held while a file of a knowledge base is read: each takes a process of its own and much memory."""
+    allow_private: bool = False
+    """Whether addresses that callers name may be private ones."""

@@ -1,5 +1,6 @@
 """The OpenAI-compatible wire, as far as the demo model speaks it."""
 
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from weir.demo_model.plan import Said, Speak, UseTool
 
 MODEL = "demo-scripted"
 NOTICE = "answers of this model are scripted; it is not a language model"
+
+_MARKS = re.compile(r"((?:\[ERROR\] )?)<tool_output>\n(.*)\n</tool_output>", re.DOTALL)
 
 
 class AskedFunction(Struct, frozen=True):
@@ -56,7 +59,8 @@ def conversation(asked: Asked) -> list[Said]:
         calls = tuple(call.function.name for call in message.tool_calls or ())
         if message.role == "tool":
             calls = (names.get(message.tool_call_id or "", ""),)
-        found.append(Said(message.role, _text(message.content), calls))
+        text = _text(message.content)
+        found.append(Said(message.role, _unmarked(text) if message.role == "tool" else text, calls))
     return found
 
 
@@ -107,6 +111,12 @@ def _text(content: Any) -> str:
     if isinstance(content, list):
         return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
     return content if isinstance(content, str) else ""
+
+
+def _unmarked(result: str) -> str:
+    """A result without the engine's marks of what is data; a failure's sign stands before them."""
+    marks = _MARKS.fullmatch(result)
+    return "".join(marks.groups()) if marks else result
 
 
 def _call(move: UseTool) -> dict[str, Any]:

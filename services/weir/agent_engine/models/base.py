@@ -26,12 +26,28 @@ class ModelMissing(ModelRefused):
     code = "model_not_found"
 
 
+class ModelUnpaid(ModelRefused):
+    """The account at the provider has no credit left; asking again does not help."""
+
+    code = "model_unpaid"
+
+
+class PromptTooLong(ModelRefused):
+    """The prompt is longer than the model's context."""
+
+    code = "model_context_exceeded"
+
+
 class ModelRateLimited(ModelError):
     code = "model_rate_limited"
 
 
 class ModelUnavailable(ModelError):
     code = "model_unavailable"
+
+
+class ModelOverloaded(ModelUnavailable):
+    code = "model_overloaded"
 
 
 class ModelTimedOut(ModelError):
@@ -50,10 +66,6 @@ class ModelSilent(ModelError):
     code = "model_silent"
 
 
-class ProviderNotBuilt(ModelError):
-    code = "provider_not_available"
-
-
 class ToolCall(Struct, frozen=True):
     """A call that a model asks for; `arguments` is the text it wrote, which may be no JSON at all."""
 
@@ -67,8 +79,11 @@ class UserMessage(Struct, frozen=True, tag="user"):
 
 
 class AssistantMessage(Struct, frozen=True, tag="assistant"):
+    """What the model said; `echo` is what its provider wants to see again while the turn lasts (`Finish.echo`)."""
+
     content: str
     calls: tuple[ToolCall, ...] = ()
+    echo: dict[str, Any] = {}
 
 
 class ToolMessage(Struct, frozen=True, tag="tool"):
@@ -114,25 +129,42 @@ class ThinkingPart(Struct, frozen=True):
 
 
 class Finish(Struct, frozen=True, kw_only=True):
-    """The end of an answer. Token counts are 0 when the provider tells none."""
+    """The end of an answer.
+
+    `reason` is `stop`, `length`, `tool_calls` or `content_filter`, whatever the provider calls it.
+    Token counts are 0 when the provider tells none; cached ones are part of the input, reasoning of the output.
+    `echo` is in the words of the wire that made it: signatures and reasoning without which some providers
+    refuse the results of their tool calls.
+    """
 
     reason: str
     calls: tuple[ToolCall, ...] = ()
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    echo: dict[str, Any] = {}
 
 
 Part = TextPart | ThinkingPart | Finish
 
 
 class ModelAccess(Struct, frozen=True, kw_only=True):
-    """Where a model is and how it is asked; lives for one turn and is never written down."""
+    """Where a model is and how it is asked; lives for one turn and is never written down.
+
+    `deadline` is when the turn ends, on the monotonic clock: no pause before another try goes beyond it.
+    """
 
     type: str
     model_name: str
     base_url: str
     api_key: str | None = None
     api_version: str | None = None
+    deadline: float | None = None
+
+    def __repr__(self) -> str:
+        # The key must not get into a log by way of a message that shows its arguments.
+        return f"ModelAccess(type={self.type!r}, model_name={self.model_name!r}, base_url={self.base_url!r})"
 
 
 class ModelClient(Protocol):

@@ -4,6 +4,8 @@ import asyncio
 import time
 from contextlib import aclosing
 
+from msgspec.structs import replace
+
 from weir.agent_engine.models.base import (
     Finish,
     ModelAccess,
@@ -14,11 +16,12 @@ from weir.agent_engine.models.base import (
     ToolDefinition,
     UserMessage,
 )
+from weir.agent_engine.models.embeddings import Embeddings
 from weir.agent_engine.models.providers import PROVIDERS
 from weir.agent_engine.wire.models import Verification
 
 SECONDS = 30
-HELLO = Prompt(system="", messages=[UserMessage("Say hi.")], sampling=Sampling(max_tokens=64))
+HELLO = Prompt(system="", messages=[UserMessage("Say hi.")], sampling=Sampling(max_tokens=256))
 SUM = Prompt(
     system="",
     messages=[UserMessage("What is 1+1? Use the calculator tool.")],
@@ -33,12 +36,13 @@ SUM = Prompt(
             },
         )
     ],
-    sampling=Sampling(max_tokens=256),
+    sampling=Sampling(max_tokens=1024),
 )
 
 
 async def verify_model(client: ModelClient, access: ModelAccess) -> Verification:
     """Asks the model twice at most. It has not answered when it took longer than 30 s."""
+    access = replace(access, deadline=time.monotonic() + SECONDS)
     started = time.perf_counter()
     try:
         await _ask(client, access, HELLO)
@@ -47,6 +51,16 @@ async def verify_model(client: ModelClient, access: ModelAccess) -> Verification
     answered = time.perf_counter()
     tool_calling, error = await _try_tools(client, access)
     return _report(access, started, answered, tool_calling=tool_calling, error=error)
+
+
+async def verify_embedder(embeddings: Embeddings, access: ModelAccess, dimension: int | None) -> Verification:
+    """Embeds one word; such a model is asked for no tools."""
+    started = time.perf_counter()
+    try:
+        await embeddings.embed(access, ["hi"], dimension=dimension)
+    except ModelError as fault:
+        return _report(access, started, error=str(fault))
+    return _report(access, started, time.perf_counter(), error=None)
 
 
 def unreachable(type: str, model_name: str, reason: str) -> Verification:

@@ -2,11 +2,11 @@
 
 from litestar import delete, get, patch, post, put
 from litestar.di import NamedDependency
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody
 
-from weir.agent_engine import agents
+from weir.agent_engine import agents, lifecycles
 from weir.agent_engine.studio import Studio
-from weir.agent_engine.wire.agents import AgentChange, AgentDetail, AgentSummary, NewAgent
+from weir.agent_engine.wire.agents import AgentChange, AgentDetail, AgentLifecycle, AgentSummary, NewAgent
 from weir_shared.auth.guards import requires_scope
 from weir_shared.auth.principal import Principal
 
@@ -68,4 +68,23 @@ async def delete_agent(
     await agents.delete_agent(studio.database, principal.tenant_id, name)
 
 
-ROUTES = [list_agents, create_agent, read_agent, update_agent, patch_agent, delete_agent]
+@get("/agents/{name:str}/lifecycle", guards=READ)
+async def read_lifecycle(
+    studio: NamedDependency[Studio],
+    principal: NamedDependency[Principal],
+    name: FromPath[str],
+    session_id: FromQuery[str | None] = None,
+) -> AgentLifecycle:
+    """What the agent is doing in a session."""
+    return await lifecycles.read_lifecycle(studio.database, principal, name, session_id)
+
+
+ROUTES = [
+    list_agents,
+    create_agent,
+    read_agent,
+    update_agent,
+    patch_agent,
+    delete_agent,
+    read_lifecycle,
+]

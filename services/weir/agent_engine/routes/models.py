@@ -71,8 +71,8 @@ async def delete_model(
 async def verify(
     studio: NamedDependency[Studio], principal: NamedDependency[Principal], name: FromPath[str]
 ) -> Verification:
-    """Asks the model whether it answers and whether it calls tools."""
-    return await studio.models.verify(principal.tenant_id, name, studio.client)
+    """Asks the model whether it answers and whether it calls tools; one of the kind embedding embeds a word."""
+    return await studio.models.verify(principal.tenant_id, name, studio.client, studio.embeddings)
 
 
 ROUTES = [list_models, create_model, read_model, update_model, patch_model, delete_model, verify]

@@ -68,4 +68,20 @@ async def delete_schema(
     await schemas.delete_schema(studio.database, principal.tenant_id, name)
 
 
-ROUTES = [list_schemas, create_schema, read_schema, update_schema, patch_schema, delete_schema]
+@get("/schemas/{name:str}/agents", guards=READ)
+async def list_schema_agents(
+    studio: NamedDependency[Studio], principal: NamedDependency[Principal], name: FromPath[str]
+) -> list[str]:
+    """The names of the schema's agents: its entry agent, and both ends of every relation."""
+    return await schemas.list_members(studio.database, principal.tenant_id, name)
+
+
+ROUTES = [
+    list_schemas,
+    create_schema,
+    read_schema,
+    update_schema,
+    patch_schema,
+    delete_schema,
+    list_schema_agents,
+]

@@ -1,6 +1,7 @@
 """Agents as rows, with the name of their model."""
 
 from datetime import datetime
+from typing import Any
 
 from msgspec import Struct
 
@@ -32,39 +33,56 @@ class AgentRow(Struct, frozen=True, kw_only=True):
     created_at: datetime
     updated_at: datetime
     used_in_schemas: list[str]
+    capabilities: list[str] = []
+    """The types of those that are enabled."""
+    capability_configs: dict[str, dict[str, Any]] = {}
+    """Theirs by type; known to a turn."""
+    spawnable: list[str] = []
+    """Those of `can_spawn` that exist."""
+
+
+_AGENTS = """
+    select agents.*, models.name as model,
+           array(
+               select schemas.name from schemas
+               where schemas.tenant_id = agents.tenant_id
+                     and (
+                         schemas.entry_agent_id = agents.id
+                         or exists (
+                             select from agent_relations
+                             where agent_relations.tenant_id = schemas.tenant_id
+                                   and agent_relations.schema_id = schemas.id
+                                   and agents.id in (agent_relations.source_id, agent_relations.target_id)
+                         )
+                     )
+               order by schemas.name
+           ) as used_in_schemas,
+           array(
+               select agent_capabilities.type from agent_capabilities
+               where agent_capabilities.tenant_id = agents.tenant_id
+                     and agent_capabilities.agent_id = agents.id and agent_capabilities.enabled
+               order by agent_capabilities.type
+           ) as capabilities,
+           array(
+               select others.name from agents as others
+               where others.tenant_id = agents.tenant_id and others.name = any(agents.can_spawn)
+               order by others.name
+           ) as spawnable
+    from agents
+    join models on models.tenant_id = agents.tenant_id and models.id = agents.model_id
+"""
 
 
 async def every(connection: Connection, tenant_id: str) -> list[AgentRow]:
-    rows = await connection.fetch(
-        """
-        select agents.*, models.name as model,
-               array(
-                   select schemas.name from schemas
-                   where schemas.tenant_id = agents.tenant_id and schemas.entry_agent_id = agents.id
-                   order by schemas.name
-               ) as used_in_schemas
-        from agents
-        join models on models.tenant_id = agents.tenant_id and models.id = agents.model_id
-        where agents.tenant_id = $1
-        order by agents.name
-        """,
-        tenant_id,
-    )
+    rows = await connection.fetch(_AGENTS + "where agents.tenant_id = $1 order by agents.name", tenant_id)
     return [_row(row) for row in rows]
 
 
 async def find(connection: Connection, tenant_id: str, name: str, id: str | None) -> AgentRow | None:
     """An agent by its name or its id; locked until the unit of work ends."""
     row = await connection.fetchrow(
-        """
-        select agents.*, models.name as model,
-               array(
-                   select schemas.name from schemas
-                   where schemas.tenant_id = agents.tenant_id and schemas.entry_agent_id = agents.id
-                   order by schemas.name
-               ) as used_in_schemas
-        from agents
-        join models on models.tenant_id = agents.tenant_id and models.id = agents.model_id
+        _AGENTS
+        + """
         where agents.tenant_id = $1 and (agents.name = $2 or agents.id = $3)
         for no key update of agents
         """,
@@ -73,6 +91,12 @@ async def find(connection: Connection, tenant_id: str, name: str, id: str | None
         id,
     )
     return _row(row) if row else None
+
+
+async def names(connection: Connection, tenant_id: str) -> dict[str, str]:
+    """The name of each agent of the tenant, by its id."""
+    rows = await connection.fetch("select id, name from agents where tenant_id = $1 order by name", tenant_id)
+    return {row["id"]: row["name"] for row in rows}
 
 
 async def add(connection: Connection, tenant_id: str, row: AgentRow) -> None:
@@ -105,12 +129,20 @@ async def change(connection: Connection, tenant_id: str, row: AgentRow) -> None:
         set description = $3, model_id = $4, system_prompt = $5, lifecycle = $6, tool_execution = $7,
             max_steps = $8, max_context_size = $9, max_turn_duration = $10, temperature = $11, top_p = $12,
             max_tokens = $13, stop_sequences = $14, tools = $15, mcp_servers = $16, can_spawn = $17,
-            confirm_before = $18, knowledge_base_ids = $19, updated_at = now()
+            confirm_before = $18, knowledge_base_ids = $19, updated_at = $20
         where tenant_id = $1 and id = $2
         """,
         tenant_id,
         row.id,
         *_said(row),
+        row.updated_at,
+    )
+
+
+async def touch(connection: Connection, tenant_id: str, id: str) -> None:
+    """Says that an agent has changed, by something that belongs to it."""
+    await connection.execute(
+        "update agents set updated_at = now() where tenant_id = $1 and id = $2", tenant_id, id
     )
 
 

@@ -88,15 +88,17 @@ async def find(connection: Connection, tenant_id: str, reference: str) -> ModelR
     return _row(row) if row else None
 
 
-async def default_chat(connection: Connection, tenant_id: str) -> ModelRow | None:
+async def default(connection: Connection, tenant_id: str, kind: str) -> ModelRow | None:
+    """The default model of a kind."""
     row = await connection.fetchrow(
         """
         select id, name, type, kind, model_name, base_url, api_key_sealed, api_version, embedding_dim,
                is_default, created_at, updated_at
         from models
-        where tenant_id = $1 and is_default
+        where tenant_id = $1 and kind = $2 and is_default
         """,
         tenant_id,
+        kind,
     )
     return _row(row) if row else None
 
@@ -106,7 +108,7 @@ async def change(connection: Connection, tenant_id: str, row: ModelRow) -> None:
         """
         update models
         set type = $3, kind = $4, model_name = $5, base_url = $6, api_key_sealed = $7, api_version = $8,
-            embedding_dim = $9, is_default = $10, updated_at = now()
+            embedding_dim = $9, is_default = $10, updated_at = $11
         where tenant_id = $1 and id = $2
         """,
         tenant_id,
@@ -119,18 +121,33 @@ async def change(connection: Connection, tenant_id: str, row: ModelRow) -> None:
         row.api_version,
         row.embedding_dim,
         row.is_default,
+        row.updated_at,
     )
 
 
-async def clear_default(connection: Connection, tenant_id: str) -> None:
+async def lock_every(connection: Connection, tenant_id: str) -> None:
+    """Locks the tenant's models, always in one order: two who move the default at once do it one after the other."""
     await connection.execute(
-        "update models set is_default = false where tenant_id = $1 and is_default", tenant_id
+        "select from models where tenant_id = $1 order by id for no key update", tenant_id
+    )
+
+
+async def clear_default(connection: Connection, tenant_id: str, kind: str) -> None:
+    await connection.execute(
+        "update models set is_default = false where tenant_id = $1 and kind = $2 and is_default",
+        tenant_id,
+        kind,
     )
 
 
 async def remove(connection: Connection, tenant_id: str, id: int) -> None:
     """Raises ForeignKeyViolation while an agent uses the model."""
     await connection.execute("delete from models where tenant_id = $1 and id = $2", tenant_id, id)
+
+
+async def names(connection: Connection, tenant_id: str) -> list[str]:
+    rows = await connection.fetch("select name from models where tenant_id = $1 order by name", tenant_id)
+    return [row["name"] for row in rows]
 
 
 async def agents_using(connection: Connection, tenant_id: str, id: int) -> list[str]:

@@ -7,7 +7,9 @@ import structlog
 from weir.agent_engine.studio import Studio
 from weir.agent_engine.tools.base import Tool
 from weir.agent_engine.tools.lake import LakeDesk, LakeQuery, LakeTables
+from weir.agent_engine.tools.names import OFFERED
 from weir.agent_engine.tools.timed import Timed
+from weir.agent_engine.turn_clock import TurnClock
 from weir_shared.auth.principal import Principal
 
 # The lake ends a query by itself and says why; this is for when it does not.
@@ -18,16 +20,16 @@ _missed: set[str] = set()
 
 
 def builtin_tools(
-    names: Sequence[str], studio: Studio, principal: Principal, *, deadline: float
+    names: Sequence[str], studio: Studio, principal: Principal, *, clock: TurnClock
 ) -> list[Tool]:
-    """The named tools that this version has, each timed; `deadline` is of the monotonic clock."""
-    desk = LakeDesk(studio.lake, principal, deadline=deadline, seconds=studio.sql_seconds)
+    """The named tools that work for the caller, each timed; the turn's clock bounds them too."""
+    desk = LakeDesk(studio.lake, principal, clock, seconds=studio.sql_seconds)
     there_are = {"lake_query": LakeQuery, "lake_tables": LakeTables}
     tools: list[Tool] = []
     for name in names:
         if name in there_are:
             tools.append(Timed(there_are[name](desk), seconds=studio.sql_seconds + LAKE_SLACK_SECONDS))
-        else:
+        elif name not in OFFERED:
             _tell_once(name)
     return tools
 

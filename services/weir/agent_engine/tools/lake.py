@@ -1,6 +1,5 @@
 """The lake as a tool: the agent asks with its caller's own authority, and never with more."""
 
-import time
 from typing import Any
 
 import msgspec
@@ -8,6 +7,7 @@ import msgspec
 from weir.agent_engine.models.base import ToolDefinition
 from weir.agent_engine.signals import ToolFailed
 from weir.agent_engine.tools.base import Call
+from weir.agent_engine.turn_clock import TurnClock
 from weir_shared.auth.principal import Principal
 from weir_shared.clients.lake import Answer, LakeClient, LakeRefused, Table
 
@@ -16,12 +16,12 @@ MAX_BYTES = 32 * 1024
 
 
 class LakeDesk:
-    """The caller's way to the lake while a turn lasts; `deadline` is of the monotonic clock."""
+    """The caller's way to the lake while a turn lasts."""
 
-    def __init__(self, lake: LakeClient, principal: Principal, *, deadline: float, seconds: int) -> None:
+    def __init__(self, lake: LakeClient, principal: Principal, clock: TurnClock, *, seconds: int) -> None:
         self._lake = lake
         self._principal = principal
-        self._deadline = deadline
+        self._clock = clock
         self._seconds = seconds
 
     async def sql(self, query: str) -> Answer:
@@ -40,7 +40,7 @@ class LakeDesk:
             raise ToolFailed(str(refusal)) from None
 
     def _seconds_left(self) -> int:
-        return max(1, min(self._seconds, int(self._deadline - time.monotonic())))
+        return max(1, min(self._seconds, int(self._clock.left)))
 
 
 class LakeQuery:

@@ -1,29 +1,48 @@
 """The tools of the platform by name: which there are, and which of them this version offers."""
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 
-from weir.agent_engine.naming import invalid
+from weir.agent_engine.naming import Faults, invalid
 
-OFFERED = frozenset({"lake_query", "lake_tables"})
-# They may be configured already; an agent is offered them once they are there.
-PLANNED = frozenset(
+OFFERED = frozenset(
     {
         "knowledge_search",
-        "manage_tasks",
+        "lake_query",
+        "lake_tables",
         "memory_recall",
         "memory_store",
         "show_structured_output",
         "spawn_agent",
     }
 )
+# They may be configured already; an agent is offered them once they are there.
+PLANNED = frozenset(
+    {
+        "manage_tasks",
+    }
+)
 KNOWN = OFFERED | PLANNED
 
 
+# What a capability brings besides the tools that an agent names.
+BROUGHT = {"memory": ("memory_recall", "memory_store"), "knowledge": ("knowledge_search",)}
+
+
 def check_tools(names: list[str]) -> None:
-    """Raises ValidationFailed for a name that is no tool of the platform, with the nearest one that is."""
+    """Raises ValidationFailed for names that are no tools of the platform, each with the nearest one that is."""
+    faults = Faults()
     for position, name in enumerate(names):
         if name in KNOWN:
             continue
         near = get_close_matches(name, sorted(KNOWN), n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"the tools are {', '.join(sorted(KNOWN))}"
-        raise invalid(f"tools.{position}", f"there is no tool '{name[:100]}'; {hint}")
+        with faults.gathered():
+            raise invalid(f"tools.{position}", f"there is no tool '{name[:100]}'; {hint}")
+    faults.raise_any()
+
+
+def tools_of(tools: Sequence[str], capabilities: Sequence[str], spawnable: Sequence[str]) -> list[str]:
+    """The tools that an agent has: those it names, those its capabilities bring, one for each agent it spawns."""
+    brought = [tool for kind in capabilities for tool in BROUGHT[kind]]
+    return list(dict.fromkeys([*tools, *brought, *(f"spawn_{name}" for name in spawnable)]))

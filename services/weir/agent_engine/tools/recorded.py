@@ -1,5 +1,6 @@
 """A tool that is recorded: its call is told before it runs, and its result or failure after."""
 
+import asyncio
 import time
 from typing import Protocol
 
@@ -7,9 +8,11 @@ import structlog
 
 from weir.agent_engine.events import TooMuchSaid
 from weir.agent_engine.models.base import ToolDefinition
-from weir.agent_engine.signals import ToolFailed
+from weir.agent_engine.signals import ToolFailed, TurnGone
 from weir.agent_engine.tools.base import Call, Tool
 from weir_shared.errors import WeirError
+
+UNDONE = "[ERROR] This call was ended before it was done: the turn's time was up, or it was stopped"
 
 log = structlog.get_logger(__name__)
 
@@ -40,16 +43,22 @@ class Recorded:
             text, failure = await self._run(call), None
         except ToolFailed as signal:
             text, failure = signal.text, signal
-        milliseconds = round((time.perf_counter() - started) * 1000)
-        self._recorder.returned(call, text, has_error=failure is not None, milliseconds=milliseconds)
+        except asyncio.CancelledError:
+            self._tell(call, UNDONE, started, has_error=True)
+            raise
+        self._tell(call, text, started, has_error=failure is not None)
         if failure is not None:
             raise failure
         return text
 
+    def _tell(self, call: Call, text: str, started: float, *, has_error: bool) -> None:
+        milliseconds = round((time.perf_counter() - started) * 1000)
+        self._recorder.returned(call, text, has_error=has_error, milliseconds=milliseconds)
+
     async def _run(self, call: Call) -> str:
         try:
             return await self._tool.run(call)
-        except (ToolFailed, TooMuchSaid):
+        except (ToolFailed, TooMuchSaid, TurnGone):
             raise
         except WeirError as fault:
             raise ToolFailed(fault.message) from fault

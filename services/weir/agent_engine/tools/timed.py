@@ -8,12 +8,13 @@ from weir.agent_engine.models.base import ToolDefinition
 from weir.agent_engine.signals import ToolFailed
 from weir.agent_engine.tools.base import Call, Tool
 from weir.agent_engine.tools.names import KNOWN
+from weir.agent_engine.tools.spawn import PREFIX
 
 
 class Timed:
-    """Ends a call that takes longer than its seconds."""
+    """Ends a call that takes longer than its seconds; None leaves it to the turn's own time."""
 
-    def __init__(self, tool: Tool, *, seconds: float) -> None:
+    def __init__(self, tool: Tool, *, seconds: float | None) -> None:
         self._tool = tool
         self._seconds = seconds
 
@@ -23,7 +24,7 @@ class Timed:
 
     async def run(self, call: Call) -> str:
         # What a tenant or a model names must not become a label.
-        label = call.tool if call.tool in KNOWN else "other"
+        label = call.tool if call.tool in KNOWN else "spawn" if call.tool.startswith(PREFIX) else "other"
         started = time.perf_counter()
         status = "failed"
         try:
@@ -32,7 +33,7 @@ class Timed:
             status = "completed"
             return result
         except TimeoutError:
-            raise ToolFailed(f"{call.tool} did not answer within {self._seconds:g} s") from None
+            raise ToolFailed(f"{call.tool} did not answer within {self._seconds or 0:g} s") from None
         finally:
             TOOL_CALLS.labels(label, status).inc()
             TOOL_SECONDS.labels(label).observe(time.perf_counter() - started)

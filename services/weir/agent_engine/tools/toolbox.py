@@ -2,14 +2,17 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
-
-import msgspec
 
 from weir.agent_engine.models.base import ToolCall, ToolDefinition, ToolMessage
 from weir.agent_engine.signals import ToolFailed
+from weir.agent_engine.tools.arguments import arguments_of
 from weir.agent_engine.tools.base import Call, Tool
-from weir.agent_engine.tools.recorded import Recorded, Recorder
+from weir.agent_engine.tools.gated import Gated
+from weir.agent_engine.tools.recorded import UNDONE, Recorded, Recorder
+
+CUT_OFF = (
+    "Your answer was cut off at its greatest length within this call; it was not run. Write a shorter one"
+)
 
 
 class Toolbox:
@@ -19,33 +22,48 @@ class Toolbox:
         self._tools = {tool.definition.name: tool for tool in tools}
         self._recorder = recorder
         self._parallel = parallel
+        self._results: dict[str, str] = {}
         self.definitions = [tool.definition for tool in self._tools.values()]
 
-    async def call_all(self, calls: Sequence[ToolCall]) -> list[ToolMessage]:
-        """The results in the order of the calls, whatever the order in which they arrive."""
+    async def call_all(self, calls: Sequence[ToolCall], *, is_cut_off: bool = False) -> list[ToolMessage]:
+        """The results in the order of the calls, whatever the order in which they arrive.
+
+        Of an answer that was cut off the last call is not run, whole as it may look.
+        """
+        self._results = {}
+        whole = len(calls) - is_cut_off
         if not self._parallel:
-            return [await self._call(call) for call in calls]
+            for place, call in enumerate(calls):
+                await self._call(call, is_whole=place < whole)
+            return self.results_of(calls)
         try:
             async with asyncio.TaskGroup() as group:
-                running = [group.create_task(self._call(call)) for call in calls]
+                for place, call in enumerate(calls):
+                    group.create_task(self._call(call, is_whole=place < whole))
         except ExceptionGroup as faults:
             # Whatever ends one call beyond a failure ends them all, and is told as itself.
             raise faults.exceptions[0] from None
-        return [task.result() for task in running]
+        return self.results_of(calls)
 
-    async def _call(self, asked: ToolCall) -> ToolMessage:
-        arguments = _arguments(asked.arguments)
-        call = Call(
-            call_id=asked.call_id, tool=asked.name, arguments=arguments or {}, written=asked.arguments
-        )
+    def results_of(self, calls: Sequence[ToolCall]) -> list[ToolMessage]:
+        """The results of the step, as far as there are any by now."""
+        return [ToolMessage(call.call_id, self._results.get(call.call_id, UNDONE)) for call in calls]
+
+    async def _call(self, asked: ToolCall, *, is_whole: bool) -> None:
+        arguments = arguments_of(asked.arguments)
         tool = self._tools.get(asked.name) or Unusable(self._unknown(asked.name))
-        if arguments is None:
+        if not is_whole:
+            tool = Unusable(CUT_OFF)
+        elif arguments is None:
             tool = Unusable(f"The arguments of {asked.name} are no JSON object; write them again")
+        # What a person answers to must not be guessed, nor be the id of an earlier call.
+        call_id = tool.new_call_id() if isinstance(tool, Gated) else asked.call_id
+        call = Call(call_id=call_id, tool=asked.name, arguments=arguments or {}, written=asked.arguments)
         try:
             text = await Recorded(tool, self._recorder).run(call)
         except ToolFailed as failure:
             text = failure.text
-        return ToolMessage(asked.call_id, text)
+        self._results[asked.call_id] = text
 
     def _unknown(self, name: str) -> str:
         offered = ", ".join(sorted(self._tools)) or "none"
@@ -64,13 +82,3 @@ class Unusable:
 
     async def run(self, call: Call) -> str:
         raise ToolFailed(self._reason)
-
-
-def _arguments(written: str) -> dict[str, Any] | None:
-    """The arguments that a model wrote, or None; nothing at all is no argument."""
-    if not written.strip():
-        return {}
-    try:
-        return msgspec.json.decode(written, type=dict[str, Any])
-    except (msgspec.MsgspecError, RecursionError, UnicodeEncodeError):
-        return None

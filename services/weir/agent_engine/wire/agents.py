@@ -21,18 +21,21 @@ ModelReference = str | int
 
 
 class AgentFields(Struct, frozen=True, kw_only=True):
-    """Everything that can be said of an agent; what is left out keeps its value, or takes its default."""
+    """Everything that can be said of an agent.
+
+    What is left out keeps its value, or takes its default; null takes the default, for a model the tenant's.
+    """
 
     description: Description | UnsetType | None = UNSET
     model: ModelReference | UnsetType | None = UNSET
     model_id: ModelReference | UnsetType | None = UNSET
     system: Prompt | UnsetType | None = UNSET
     system_prompt: Prompt | UnsetType | None = UNSET
-    lifecycle: Lifecycle | UnsetType = UNSET
-    tool_execution: ToolExecution | UnsetType = UNSET
-    max_steps: Steps | UnsetType = UNSET
-    max_context_size: ContextSize | UnsetType = UNSET
-    max_turn_duration: Seconds | UnsetType = UNSET
+    lifecycle: Lifecycle | UnsetType | None = UNSET
+    tool_execution: ToolExecution | UnsetType | None = UNSET
+    max_steps: Steps | UnsetType | None = UNSET
+    max_context_size: ContextSize | UnsetType | None = UNSET
+    max_turn_duration: Seconds | UnsetType | None = UNSET
     temperature: Temperature | UnsetType | None = UNSET
     top_p: Share | UnsetType | None = UNSET
     max_tokens: Tokens | UnsetType | None = UNSET
@@ -83,3 +86,13 @@ class AgentDetail(AgentSummary, frozen=True, kw_only=True):
     knowledge_base_ids: list[str]
     created_at: str
     updated_at: str
+
+
+class AgentLifecycle(Struct, frozen=True, kw_only=True):
+    """What an agent is doing in a session; `context_tokens` is how full its context is there."""
+
+    mode: str
+    state: str
+    tasks_handled: int
+    context_tokens: int
+    max_context: int

@@ -9,6 +9,8 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     message: Annotated[str, Meta(max_length=400_000)]
     session_id: str | None = None
     stream: bool = True
+    headers: dict[str, str] | None = None
+    """For the servers of tools that declare them, beside the request's own; never kept."""
 
 
 class ToolUse(Struct, frozen=True, kw_only=True):

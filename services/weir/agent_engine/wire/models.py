@@ -21,7 +21,7 @@ class NewModel(Struct, frozen=True, kw_only=True):
 
 
 class ModelChange(Struct, frozen=True, kw_only=True):
-    """The fields to change; an empty API key keeps the one there is."""
+    """The fields to change; null clears one that may be empty, and an empty API key keeps the one there is."""
 
     name: str | UnsetType = UNSET
     type: Text | UnsetType = UNSET

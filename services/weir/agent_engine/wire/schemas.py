@@ -8,12 +8,13 @@ Description = Annotated[str, Meta(max_length=2000)]
 
 
 class SchemaFields(Struct, frozen=True, kw_only=True):
-    """What can be said of a schema; `entry_agent` is another word for `entry_agent_id`, and both take a name."""
+    """What can be said of a schema. The entry agent has three words, and each takes a name or an id."""
 
     description: Description | UnsetType | None = UNSET
     entry_agent_id: str | UnsetType | None = UNSET
     entry_agent: str | UnsetType | None = UNSET
-    chat_enabled: bool | UnsetType = UNSET
+    entry_agent_name: str | UnsetType | None = UNSET
+    chat_enabled: bool | UnsetType | None = UNSET
 
 
 class NewSchema(SchemaFields, frozen=True, kw_only=True):

@@ -1,8 +1,26 @@
 """Sessions on the wire."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+Title = Annotated[str, Meta(max_length=200)]
+
+
+class NewSession(Struct, frozen=True, kw_only=True):
+    """`schema_id` takes a name too; `user_sub` is for administrators, who open a session for a user."""
+
+    id: str | None = None
+    title: Title | None = None
+    schema_id: str | None = None
+    user_sub: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class SessionChange(Struct, frozen=True, kw_only=True):
+    title: Title | UnsetType = UNSET
+    status: Literal["active", "completed", "expired", "failed"] | UnsetType = UNSET
+    metadata: dict[str, Any] | UnsetType = UNSET
 
 
 class SessionSummary(Struct, frozen=True, kw_only=True):
@@ -16,6 +34,7 @@ class SessionSummary(Struct, frozen=True, kw_only=True):
     title: str
     status: str
     updated_at: str
+    metadata: dict[str, Any]
 
 
 class SessionList(Struct, frozen=True, kw_only=True):
@@ -23,6 +42,9 @@ class SessionList(Struct, frozen=True, kw_only=True):
     total: int
     limit: int
     offset: int
+    page: int
+    per_page: int
+    total_pages: int
 
 
 class SessionMessage(Struct, frozen=True, kw_only=True):
@@ -39,6 +61,8 @@ class SessionEvent(Struct, frozen=True, kw_only=True):
     event_type: str
     agent: str
     call_id: str | None
+    parent_call_id: str | None
+    """The call that a sub-agent worked for when this happened; null in the session's own conversation."""
     payload: Any
     created_at: str
 

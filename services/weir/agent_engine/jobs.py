@@ -1,0 +1,45 @@
+"""The background verbs of the studio, as the post room collects them: jobs that are rung for, and sweeps.
+
+The worker is a replica of the studio: turns that run there are told, stopped and answered like any other.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from weir.agent_engine.knowledge import files, indexing
+from weir.agent_engine.opening import open_studio
+from weir.agent_engine.tables import memories
+from weir_shared.auth.keys import TICKET_KEY, load_or_create_key_pair
+from weir_shared.auth.tickets import TicketOffice
+from weir_shared.queue.rounds import Job, Sweep, Tools
+
+PART = "studio"
+
+
+@asynccontextmanager
+async def open_part(tools: Tools) -> AsyncGenerator[dict[str, Any], None]:
+    """What the jobs of this room find in their context."""
+    keys = load_or_create_key_pair(tools.settings.keys_dir, TICKET_KEY)
+    async with open_studio(tools, TicketOffice(keys)) as studio:
+        yield {PART: studio}
+
+
+async def forget_outlived_any(ctx: dict[str, Any]) -> None:
+    async with ctx[PART].database.any_tenant() as connection:
+        await memories.remove_any_outlived(connection)
+
+
+async def index_file(ctx: dict[str, Any], *, tenant_id: str, file_id: str) -> None:
+    await indexing.index(ctx[PART], tenant_id, file_id)
+
+
+async def ring_files_any(ctx: dict[str, Any]) -> None:
+    await indexing.ring_waiting_any(ctx[PART])
+
+
+JOBS: tuple[Job, ...] = (Job(name=files.JOB, run=index_file, seconds=indexing.JOB_SECONDS),)
+SWEEPS: tuple[Sweep, ...] = (
+    Sweep(run=ring_files_any, every_seconds=5),
+    Sweep(run=forget_outlived_any, every_seconds=3600),
+)

@@ -1,0 +1,1 @@
+"""Knowledge: files that agents look things up in."""

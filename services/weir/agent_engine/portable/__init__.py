@@ -1,0 +1,1 @@
+"""A tenant's configuration as a document that can be carried elsewhere."""

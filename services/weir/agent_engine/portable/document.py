@@ -1,0 +1,167 @@
+"""A configuration document as it is sent: its sections in either form, its dialects understood, its faults all told."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field
+
+from weir.agent_engine.models.providers import provider_type
+from weir.agent_engine.naming import Faults, invalid
+from weir_shared.errors import InvalidRequest
+from weir_shared.yaml_text import BadYaml, load_yaml
+
+Fields = dict[str, Any]
+
+
+class Item(Struct, frozen=True):
+    """One thing of a section: its name, what is said of it, and where that stands."""
+
+    name: str
+    fields: Fields
+    path: str
+
+
+class Sections(Struct, kw_only=True):
+    """A document's sections in the order in which they are applied, and what was understood but not taken."""
+
+    models: list[Item] = field(default_factory=list[Item])
+    agents: list[Item] = field(default_factory=list[Item])
+    schemas: list[Item] = field(default_factory=list[Item])
+    warnings: list[str] = field(default_factory=list[str])
+
+
+SECTIONS = ("models", "agents", "schemas")
+# Sections and keys of other systems' documents: nothing here corresponds to them.
+_FOREIGN = ("byok", "triggers", "engine", "database", "security", "logging", "version", "kind", "name")
+_FOREIGN_OF_AGENTS = ("knowledge", "escalation", "kit", "flow", "triggers")
+_RENAMED_MODEL = {"provider": "type", "model": "model_name", "model_kind": "kind", "default": "is_default"}
+_RENAMED_AGENT = {"model_name": "model", "prompt": "system"}
+
+
+def parsed(content: bytes, media_type: str) -> Any:
+    """The body as plain data. Raises InvalidRequest."""
+    try:
+        data = msgspec.json.decode(content) if media_type.endswith("json") else load_yaml(content)
+        written = msgspec.json.encode(data)
+    except BadYaml as fault:
+        raise InvalidRequest(f"The document is not taken: {fault}") from None
+    except (msgspec.DecodeError, RecursionError, UnicodeError, TypeError, ValueError) as fault:
+        raise InvalidRequest(f"The document is not taken: {str(fault)[:200]}") from None
+    if b"\\u0000" in written:
+        raise InvalidRequest("A text must not hold the character U+0000")
+    # Dates and the like have become the texts as which they would have been sent in JSON.
+    return msgspec.json.decode(written)
+
+
+def sections_of(data: Any) -> Sections:
+    """Raises ValidationFailed with every part that is not what it should be."""
+    found, faults = Sections(), Faults()
+    if data is None:
+        return found
+    if not isinstance(data, dict):
+        raise InvalidRequest("The document is a mapping with the keys agents, models and schemas")
+    for key, section in data.items():
+        if key in SECTIONS:
+            with faults.gathered():
+                _READ[key](found, section, faults)
+        elif key in _FOREIGN:
+            found.warnings.append(f"{key}: has no counterpart here and was left out")
+        else:
+            found.warnings.append(
+                f"{key}: is not known and was left out; the sections are {', '.join(SECTIONS)}"
+            )
+    faults.raise_any()
+    return found
+
+
+def _models(found: Sections, section: Any, faults: Faults) -> None:
+    if isinstance(section, dict) and isinstance(section.get("providers"), list):
+        if "byok" in section:
+            found.warnings.append("models.byok: is a setting here (`byok.<provider>`) and was left out")
+        section = section["providers"]
+    for item in _items("models", section, faults):
+        fields = _renamed(item.fields, _RENAMED_MODEL)
+        if isinstance(fields.get("type"), str):
+            fields["type"] = provider_type(fields["type"]) or fields["type"]
+        key = fields.get("api_key")
+        if isinstance(key, str) and key.strip().startswith("${"):
+            del fields["api_key"]
+            found.warnings.append(f"{item.path}.api_key: a placeholder; a key that is kept stays as it is")
+        found.models.append(Item(item.name, fields, item.path))
+
+
+def _agents(found: Sections, section: Any, faults: Faults) -> None:
+    for item in _items("agents", section, faults):
+        fields = _renamed(item.fields, _RENAMED_AGENT)
+        for key in _FOREIGN_OF_AGENTS:
+            if fields.pop(key, None) is not None:
+                found.warnings.append(f"{item.path}.{key}: has no counterpart here and was left out")
+        tools = fields.get("tools")
+        if isinstance(tools, dict):
+            fields["tools"] = tools.get("builtin") or []
+            for key in sorted(set(tools) - {"builtin"}):
+                if tools[key]:
+                    found.warnings.append(
+                        f"{item.path}.tools.{key}: was left out; only builtin tools are named there"
+                    )
+        if "knowledge_bases" in fields:
+            fields.setdefault("knowledge_base_ids", fields.pop("knowledge_bases"))
+        found.agents.append(Item(item.name, fields, item.path))
+
+
+def _schemas(found: Sections, section: Any, faults: Faults) -> None:
+    for item in _items("schemas", section, faults):
+        fields = _renamed(item.fields, {"entry_agent_name": "entry_agent", "agent_relations": "relations"})
+        found.schemas.append(Item(item.name, fields, item.path))
+
+
+_READ: dict[str, Callable[[Sections, Any, Faults], None]] = {
+    "models": _models,
+    "agents": _agents,
+    "schemas": _schemas,
+}
+
+
+def _items(section: str, content: Any, faults: Faults) -> list[Item]:
+    """A list of things with names, or a mapping of names to things."""
+    if content is None:
+        return []
+    pairs: list[tuple[str, Any, Any]] = []
+    if isinstance(content, dict):
+        pairs = [(f"{section}.{name}", name, fields) for name, fields in content.items()]
+    elif isinstance(content, list):
+        for position, fields in enumerate(content):
+            name = fields.get("name") if isinstance(fields, dict) else None
+            pairs.append((f"{section}.{position if name is None else name}", name, fields))
+    else:
+        raise invalid(section, "is a list of things with a name, or a mapping of names to things")
+    items: dict[str, Item] = {}
+    for path, name, fields in pairs:
+        with faults.gathered():
+            item = _item(path, name, fields)
+            if item.name in items:
+                raise invalid(path, f"there are two of the name '{item.name[:100]}'")
+            items[item.name] = item
+    return list(items.values())
+
+
+def _item(path: str, name: Any, fields: Any) -> Item:
+    if fields is not None and not isinstance(fields, dict):
+        raise invalid(path, "is a mapping")
+    if not isinstance(name, str):
+        raise invalid(f"{path}.name", "a name is required")
+    said = dict(fields or {})
+    if said.pop("name", name) != name:
+        raise invalid(f"{path}.name", f"differs from the key '{name[:100]}'")
+    return Item(name, said, path)
+
+
+def _renamed(fields: Mapping[str, Any], names: Mapping[str, str]) -> Fields:
+    """The fields by their names here; one that stands there by that name already counts."""
+    renamed = dict(fields)
+    for old, new in names.items():
+        if old in renamed:
+            value = renamed.pop(old)
+            renamed.setdefault(new, value)
+    return renamed
