@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import asyncpg
 import httpx
@@ -38,9 +39,9 @@ def redis_url(servers: tuple[str, str]) -> str:
     return servers[1]
 
 
-@pytest.fixture(scope="session")
-async def dsn(postgres_dsn: str) -> AsyncIterator[str]:
-    """A migrated database of this run."""
+@asynccontextmanager
+async def migrated_database(postgres_dsn: str) -> AsyncIterator[str]:
+    """The address of a migrated database that goes afterwards."""
     name = f"weir_{uuid.uuid4().hex[:12]}"
     admin = await asyncpg.connect(postgres_dsn)
     await admin.execute(f'create database "{name}"')
@@ -49,6 +50,13 @@ async def dsn(postgres_dsn: str) -> AsyncIterator[str]:
     yield f"{base}/{name}"
     await admin.execute(f'drop database "{name}" with (force)')
     await admin.close()
+
+
+@pytest.fixture(scope="session")
+async def dsn(postgres_dsn: str) -> AsyncIterator[str]:
+    """A migrated database of this run."""
+    async with migrated_database(postgres_dsn) as dsn:
+        yield dsn
 
 
 @pytest.fixture(scope="session")

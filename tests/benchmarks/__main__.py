@@ -1,12 +1,29 @@
-"""`make bench`: cold start, warm query, a million rows, turns. Names on the command line choose among them."""
+"""`make bench`: every figure of the lake and of the engine. Names on the command line choose among them."""
 
-import asyncio
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from tests.benchmarks import lake, peers, tpch, turns
+import uvloop
+from tests.benchmarks import (
+    catalogue,
+    completions,
+    events,
+    knowledge,
+    lake,
+    life,
+    limits,
+    peers,
+    peers_agents,
+    refresh,
+    semantic,
+    sources,
+    tpch,
+    turns,
+    uploads,
+    wires,
+)
 from tests.benchmarks.report import Report
 from tests.benchmarks.standing import Standing
 from tests.starting import started
@@ -17,10 +34,22 @@ BENCHMARKS: dict[str, Benchmark] = {
     "cold": lake.cold_start,
     "warm": lake.warm_query,
     "rows": lake.million_rows,
+    "catalogue": catalogue.catalogue,
+    "refresh": refresh.refresh,
+    "knowledge": knowledge.knowledge,
+    "semantic": semantic.semantic,
+    "events": events.events,
+    "uploads": uploads.uploads,
     "turns": turns.turns,
+    "sources": sources.sources,
+    "streams": turns.streams,
+    "completions": completions.completions,
+    "wires": wires.wires,
+    "limits": limits.limits,
+    "life": life.life,
 }
 # They install other programs and take minutes: only when they are named.
-ON_DEMAND: dict[str, Benchmark] = {"tpch": tpch.tpch, "peers": peers.peers}
+ON_DEMAND: dict[str, Benchmark] = {"tpch": tpch.tpch, "peers": peers.peers, "agents": peers_agents.agents}
 
 
 async def run(names: list[str], standing: Standing, report: Report) -> None:
@@ -37,7 +66,7 @@ def main() -> int:
         )
         return 2
     with tempfile.TemporaryDirectory() as work, started(Path(work)) as platform:
-        asyncio.run(run(chosen, Standing(platform), Report()))
+        uvloop.run(run(chosen, Standing(platform), Report()))
     return 0
 
 

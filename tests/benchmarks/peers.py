@@ -120,7 +120,9 @@ class Side:
     """An engine in a process of its own; see `side.py`."""
 
     def __init__(self, program: Path | str, engine: str, folder: Path, **settings: str) -> None:
+        # The runtime's own environment: the comparison is of ways, not of settings.
         told = os.environ | {"SIDE_SETTINGS": json.dumps(settings), "TOKIO_WORKER_THREADS": "8"}
+        told["MIMALLOC_PURGE_DELAY"] = "10000"
         self._process = subprocess.Popen(
             [str(program), str(Path(__file__).with_name("side.py")), engine, str(folder)],
             stdin=subprocess.PIPE,

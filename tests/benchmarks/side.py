@@ -47,7 +47,8 @@ def open_datafusion(folder: Path) -> Ask:
     from datafusion import SessionConfig, SessionContext
 
     config = SessionConfig().with_batch_size(16_384).with_target_partitions(os.cpu_count() or 1)
-    config = config.set("datafusion.execution.parquet.pushdown_filters", "true")
+    config = config.set("datafusion.execution.perfect_hash_join_small_build_threshold", str(4 * 1024 * 1024))
+    config = config.set("datafusion.execution.perfect_hash_join_min_key_density", "0.05")
     for name, value in json.loads(os.environ.get("SIDE_SETTINGS", "{}")).items():
         config = config.set(name, value)
     context = SessionContext(config)

@@ -86,10 +86,11 @@ class Standing:
         found: dict[str, float] = {}
         for kind, entry in self._running():
             with suppress(OSError):
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-                found[kind] = found.get(kind, 0) + seconds
+                found[kind] = found.get(kind, 0) + processor_seconds(entry)
         return found
+
+    def processes_of(self, kind: str) -> list[int]:
+        return [int(entry.name) for found, entry in self._running() if found == kind]
 
     def _running(self) -> Iterator[tuple[str, Path]]:
         for entry in Path("/proc").iterdir():
@@ -104,6 +105,20 @@ class Standing:
                 continue
             if kind := next((name for name in SERVICES if name in line), ""):
                 yield kind, entry
+
+    async def rows_written(self, *tables: str) -> int:
+        """Rows of the tables that Postgres has inserted, updated or deleted so far."""
+        database = await open_database(self.environment["WEIR_DATABASE_URL"], size=1)
+        async with database.any_tenant() as connection:
+            rows = await connection.fetchval(
+                """
+                select sum(n_tup_ins + n_tup_upd + n_tup_del) from pg_stat_user_tables
+                where relname = any($1::text[])
+                """,
+                list(tables),
+            )
+        await database.close()
+        return int(rows or 0)
 
     def metric(self, name: str) -> float:
         """The sum of a metric's samples over services and labels."""
@@ -137,10 +152,23 @@ class Standing:
 
 
 @contextmanager
-def fake_model() -> Iterator[str]:
-    """The address of a model that does nothing, in a process of its own."""
+def fake_model(*, pace: float = 0.0) -> Iterator[str]:
+    """The address of a model that does nothing, in a process of its own; `pace` is its seconds per token."""
+    with _beside("model", str(pace)) as url:
+        yield url
+
+
+@contextmanager
+def plain_relay(url: str) -> Iterator[str]:
+    """The address of a process that hands on the bytes of another address and knows nothing of them."""
+    with _beside("plain_relay", url.rpartition(":")[2]) as address:
+        yield address
+
+
+@contextmanager
+def _beside(module: str, *arguments: str) -> Iterator[str]:
     port = free_port()
-    command = [sys.executable, "-m", "tests.benchmarks.model", str(port)]
+    command = [sys.executable, "-m", f"tests.benchmarks.{module}", str(port), *arguments]
     process = subprocess.Popen(command, cwd=ROOT)
     try:
         for _ in range(200):
@@ -153,6 +181,23 @@ def fake_model() -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
+
+
+def own_cpu_seconds() -> dict[str, float]:
+    """Processor time of the measurement itself: of the driver, and of the model and the relays beside it."""
+    found = {"driver": time.process_time()}
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    for child in children:
+        line = Path(f"/proc/{child}/cmdline").read_bytes().decode()
+        kind = next((name for name in ("model", "plain_relay") if f"benchmarks.{name}\0" in line), "")
+        if kind:
+            found[kind] = found.get(kind, 0) + processor_seconds(Path(f"/proc/{child}"))
+    return found
+
+
+def processor_seconds(entry: Path) -> float:
+    fields = (entry / "stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def timed(

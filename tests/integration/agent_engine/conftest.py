@@ -17,7 +17,7 @@ from tests.fakes.model_server import Brain, FakeModels, Reply, serve_fake_models
 
 from weir.agent_engine.app import create_app
 from weir_shared.auth.keys import TICKET_KEY, load_or_create_key_pair
-from weir_shared.auth.principal import Principal
+from weir_shared.auth.principal import Actor, Principal
 from weir_shared.auth.tickets import HEADER, TicketOffice
 from weir_shared.settings import Settings
 
@@ -126,9 +126,11 @@ class World:
         self.models = models
         self._office = office
 
-    def caller(self, tenant_id: str, *scopes: str, subject: str = "local-admin") -> Caller:
+    def caller(
+        self, tenant_id: str, *scopes: str, subject: str = "local-admin", actor: Actor = "user"
+    ) -> Caller:
         principal = Principal(
-            tenant_id=tenant_id, subject=subject, actor="user", scopes=frozenset(scopes or ("admin",))
+            tenant_id=tenant_id, subject=subject, actor=actor, scopes=frozenset(scopes or ("admin",))
         )
         return Caller(self.url, self._office, principal)
 
@@ -178,7 +180,7 @@ async def fake_models() -> AsyncIterator[FakeModels]:
 
 @pytest.fixture(scope="session")
 def start_world(
-    dsn: str, tmp_path_factory: pytest.TempPathFactory, fake_models: FakeModels
+    dsn: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory, fake_models: FakeModels
 ) -> Callable[..., Any]:
     """Makes a studio with its own keys, and settings that differ."""
 
@@ -186,6 +188,7 @@ def start_world(
     async def start(data_dir: Path | None = None, **settings: Any) -> AsyncIterator[World]:
         chosen = Settings(
             database_url=dsn,
+            redis_url=redis_url,
             data_dir=data_dir or tmp_path_factory.mktemp("studio"),
             allow_private_addresses=True,
             **settings,

@@ -1,11 +1,17 @@
 """A chat turn as its client sees it: which events, in which order, with what in them."""
 
 import asyncio
+import json
 import re
 import uuid
+from typing import Any
 
+import pytest
 from tests.fakes.model_server import Call, Reply, say, use
 from tests.integration.agent_engine.conftest import Caller, Streamed, World
+
+from weir.agent_engine.turn import Turn
+from weir_shared.db.pool import Database
 
 
 def collapsed(turn: Streamed) -> str:
@@ -30,7 +36,12 @@ async def test_a_plain_answer_is_deltas_then_the_message_then_done(world: World,
     assert turn.frames[0].comment == ": ok"
     assert turn.events == ["message_delta"] * 3 + ["message", "done"]
     assert turn.one("message") == {"content": "Hello there"}
-    assert turn.one("done") == {"session_id": turn.session_id, "total_tokens": 12, "context_tokens": 7}
+    assert turn.one("done") == {
+        "session_id": turn.session_id,
+        "tokens": 12,
+        "total_tokens": 12,
+        "context_tokens": 7,
+    }
 
 
 async def test_the_message_joins_the_deltas_of_the_turn_across_a_tool_call(
@@ -70,6 +81,51 @@ async def test_arguments_that_are_no_json_are_told_to_the_model_as_an_error(
     [asked] = [m for m in assistant.brain.requests[1]["messages"] if m["role"] == "assistant"]
     assert asked["tool_calls"][0]["function"]["arguments"] == "{}"
     assert turn.text == "ok"
+
+
+async def test_a_configured_tool_that_is_not_there_is_left_out_and_the_model_knows(
+    world: World, admin: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "weir.agent_engine.tools.names.KNOWN", frozenset({"lake_query", "of_another_version"})
+    )
+    assistant = await world.assistant(admin, say("ok"), tools=["of_another_version", "lake_query"])
+    assert (await admin.chat(assistant.schema)).text == "ok"
+    [request] = assistant.brain.requests
+    assert [tool["function"]["name"] for tool in request["tools"]] == ["lake_query"]
+    assert "not available at present: of_another_version." in request["messages"][0]["content"]
+
+
+async def test_arguments_in_another_grammar_are_read_and_stand_in_the_conversation_as_json(
+    world: World, admin: Caller
+) -> None:
+    written = "<args>{output_type: 'info', title: 'Hi',}</args>"
+    odd = Reply(calls=(Call("show_structured_output", written=written),))
+    assistant = await world.assistant(admin, odd, say("ok"), tools=["show_structured_output"])
+    turn = await admin.chat(assistant.schema)
+    assert turn.one("structured_output")["title"] == "Hi"
+    assert turn.one("tool_call")["arguments"] == {"output_type": "info", "title": "Hi"}
+    [asked] = [m for m in assistant.brain.requests[1]["messages"] if m["role"] == "assistant"]
+    assert json.loads(asked["tool_calls"][0]["function"]["arguments"])["title"] == "Hi"
+
+
+async def test_the_last_call_of_an_answer_that_was_cut_off_is_not_run(world: World, admin: Caller) -> None:
+    block = {"output_type": "info", "title": "Hi"}
+    calls = (Call("show_structured_output", block), Call("show_structured_output", block, id="b"))
+    for execution in ("sequential", "parallel"):
+        assistant = await world.assistant(
+            admin,
+            Reply(calls=calls, finish="length"),
+            say("ok"),
+            tools=["show_structured_output"],
+            tool_execution=execution,
+        )
+        turn = await admin.chat(assistant.schema)
+        results = {frame.data["call_id"]: frame.data for frame in turn.of("tool_result")}
+        assert len(turn.of("structured_output")) == 1
+        assert results["b"]["output"].startswith("[ERROR] Your answer was cut off")
+        assert [result["has_error"] for result in results.values()].count(True) == 1
+        assert turn.text == "ok"
 
 
 async def test_reasoning_arrives_as_thinking_and_not_in_the_message(world: World, admin: Caller) -> None:
@@ -195,9 +251,17 @@ async def test_a_turn_that_no_memory_holds_is_told_from_the_ledger(world: World,
     await world.app.state.studio.running.stop((admin.principal.tenant_id, live.session_id))
     async with admin.streaming(f"/sessions/{live.session_id}/events", method="GET") as frames:
         replayed = Streamed([frame async for frame in frames])
-    assert replayed.events == ["tool_call", "tool_result", "message", "done"]
-    for event in replayed.events:
-        assert replayed.one(event) == live.one(event)
+    assert replayed.events == [
+        "message_delta",
+        "tool_call",
+        "tool_result",
+        "message_delta",
+        "message",
+        "done",
+    ]
+    assert replayed.text == live.text
+    for event in ("tool_call", "tool_result", "message", "done"):
+        assert replayed.of(event) == live.of(event)
 
 
 async def test_a_second_message_while_the_turn_runs_is_a_conflict(world: World, admin: Caller) -> None:
@@ -209,6 +273,8 @@ async def test_a_second_message_while_the_turn_runs_is_a_conflict(world: World, 
     refusal = await admin.ask(409, "POST", f"/schemas/{assistant.schema}/chat", body)
     assert refusal["error"] == "conflict"
     assert "busy" in refusal["message"]
+    assert "after `done`" in refusal["message"]
+    assert refusal["retry_after"] == 2
     assert (await first).text == "ab"
     assert (await admin.chat(assistant.schema, "two", session_id)).text == "later"
 
@@ -255,3 +321,57 @@ async def test_sampling_reaches_the_model_only_where_the_agent_sets_it(world: Wo
     request = chosen.brain.requests[0]
     assert (request["temperature"], request["top_p"]) == (0.5, 0.9)
     assert (request["max_tokens"], request["stop"]) == (10, ["END"])
+
+
+async def test_headers_for_tools_are_with_the_turn_and_its_sub_agents_and_nowhere_else(
+    world: World,
+    admin: Caller,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    begun: list[Turn] = []
+    built = Turn.__init__
+
+    def notice(turn: Turn, *details: Any, **more: Any) -> None:
+        built(turn, *details, **more)
+        begun.append(turn)
+
+    monkeypatch.setattr(Turn, "__init__", notice)
+    below = await world.assistant(admin, say("Looked."))
+    hand_on = use(f"spawn_{below.agent}", {"description": "Look."})
+    above = await world.assistant(admin, hand_on, say("ok"), can_spawn=[below.agent])
+    body = {"message": "hi", "headers": {"X-User-Token": "told-to-nobody"}, "stream": False}
+    response = await admin.call(
+        "POST", f"/schemas/{above.schema}/chat", body, headers={"X-Org-Id": "told-to-none"}
+    )
+    assert response.status_code == 200
+    assert len(begun) == 2
+    for turn in begun:
+        chosen = turn.assignment.forwarded_headers.chosen(["X-Org-Id", "X-User-Token", "X-Other"])
+        assert chosen == {"X-Org-Id": "told-to-none", "X-User-Token": "told-to-nobody"}
+        assert "told-to" not in repr(turn.assignment)
+    async with database.any_tenant() as connection:
+        for table in ("sessions", "turns", "messages"):
+            rows = await connection.fetch(
+                f"select {table}::text from {table} where tenant_id = $1",
+                admin.principal.tenant_id,
+            )
+            assert rows
+            assert "told-to" not in str(rows)
+    assert "told-to" not in str(above.brain.requests + above.brain.headers + below.brain.headers)
+    printed = capfd.readouterr()
+    assert "told-to" not in printed.out + printed.err
+
+
+@pytest.mark.parametrize(
+    "headers", [{"X-A": "1\r\nX-B: 2"}, {"Host": "x"}, {"X-A": 1}, ["X-A"], {"X A": "1"}]
+)
+async def test_headers_that_could_not_be_sent_are_refused_before_the_stream(
+    world: World, admin: Caller, headers: Any
+) -> None:
+    assistant = await world.assistant(admin)
+    body = {"message": "hi", "headers": headers}
+    refusal = await admin.ask(400, "POST", f"/schemas/{assistant.schema}/chat", body)
+    assert refusal["errors"][0]["path"].startswith("headers")
+    assert not assistant.brain.requests

@@ -54,7 +54,8 @@ async def test_a_query_runs_as_the_caller_and_its_rows_reach_the_model(
     turn = await caller.chat(assistant.schema)
     shown = {"columns": ["n", "text"], "rows": [[0, "x"], [1, "x"]], "row_count": 2}
     assert json.loads(turn.one("tool_result")["output"]) == shown
-    assert json.loads(assistant.brain.requests[1]["messages"][-1]["content"]) == shown
+    told = assistant.brain.requests[1]["messages"][-1]["content"]
+    assert json.loads(told.removeprefix("<tool_output>\n").removesuffix("\n</tool_output>")) == shown
     assert lake.callers == [caller.principal]
     [(path, asked)] = lake.asked
     assert path == "/v1/context-lake/sql"
@@ -124,6 +125,6 @@ async def test_a_query_without_sql_never_reaches_the_lake(
 
 
 async def test_a_configured_tool_that_is_not_there_yet_is_not_offered(studio: World, caller: Caller) -> None:
-    assistant = await studio.assistant(caller, say("ok"), tools=["knowledge_search"])
+    assistant = await studio.assistant(caller, say("ok"), tools=["manage_tasks"])
     await caller.chat(assistant.schema)
     assert "tools" not in assistant.brain.requests[0]

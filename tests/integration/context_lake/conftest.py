@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 from moto.server import ThreadedMotoServer
 from msgspec.structs import replace
-from tests.serving import served
+from tests.serving import free_port, served
 
 from weir.context_lake.app import create_app
 from weir.worker.app import open_context, work
@@ -31,8 +31,14 @@ from weir_shared.auth.scopes import LAKE_SCOPES
 from weir_shared.auth.tickets import HEADER, TicketOffice
 from weir_shared.db.pool import Database
 from weir_shared.settings import Settings
+from weir_shared.web.server import address_of
 
 PREFIX = "/v1/context-lake"
+AWS_ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
 
 
 class Host:
@@ -158,9 +164,23 @@ def moto_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-async def lake(dsn: str, redis_url: str, database: Database, moto_url: str) -> AsyncIterator[Lake]:
+def aws_credentials() -> Iterator[None]:
+    """The platform's own, as its operator would set them; moto takes any."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in AWS_ENVIRONMENT.items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="session")
+async def lake(
+    dsn: str, redis_url: str, database: Database, moto_url: str, aws_credentials: None
+) -> AsyncIterator[Lake]:
     # Short, because a socket's path has at most 107 bytes.
-    with tempfile.TemporaryDirectory(prefix="weir-") as home:
+    with tempfile.TemporaryDirectory(prefix="weir-") as home, pytest.MonkeyPatch.context() as environment:
+        # The platform's own, with which it assumes its tenants' roles.
+        environment.setenv("AWS_ACCESS_KEY_ID", "AKIAPLATFORM00000001")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "platform-secret-never-seen")
         data_dir = Path(home)
         (data_dir / "run").mkdir()
         (data_dir / "imports").mkdir()
@@ -170,11 +190,17 @@ async def lake(dsn: str, redis_url: str, database: Database, moto_url: str) -> A
             redis_url=redis_url,
             allow_private_addresses=True,
             aws_endpoint_url=moto_url,
+            lake_url=f"http://127.0.0.1:{free_port()}",
+            engine_url=f"http://127.0.0.1:{free_port()}",
+            s3_role_arn="arn:aws:iam::123456789012:role/weir/{tenant}",
         )
         host = Host(settings.host_socket)
         host.start()
         try:
-            async with working(settings), served(create_app(settings)) as url:
+            async with (
+                working(settings),
+                served(create_app(settings), address_of(settings.lake_url)[1]) as url,
+            ):
                 office = TicketOffice(load_or_create_key_pair(settings.keys_dir, TICKET_KEY))
                 yield Lake(url, settings, host, database, office)
         finally:
@@ -187,13 +213,22 @@ async def caller(lake: Lake, tenant_id: str) -> AsyncIterator[Caller]:
         yield caller
 
 
-@pytest.fixture
-async def other(lake: Lake) -> AsyncIterator[Caller]:
-    """A caller of another tenant."""
+async def new_tenant(lake: Lake) -> str:
     tenant_id = str(uuid.uuid4())
     async with lake.database.any_tenant() as connection:
         await connection.execute("insert into tenants (id) values ($1)", tenant_id)
-    async with lake.caller(tenant_id) as caller:
+    return tenant_id
+
+
+@pytest.fixture
+async def another_tenant_id(lake: Lake) -> str:
+    return await new_tenant(lake)
+
+
+@pytest.fixture
+async def other(lake: Lake) -> AsyncIterator[Caller]:
+    """A caller of another tenant."""
+    async with lake.caller(await new_tenant(lake)) as caller:
         yield caller
 
 

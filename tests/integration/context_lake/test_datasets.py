@@ -103,8 +103,8 @@ async def test_twenty_writers_at_once_all_succeed(caller: Any) -> None:
 
 async def test_a_new_tenant_has_an_empty_lake(caller: Any) -> None:
     assert (await caller.http.get("/config")).json() == {
-        "yaml": "version: v1\nkind: Spicepod\ndatasets: []\nviews: []\n",
-        "config": {"version": "v1", "kind": "Spicepod", "datasets": [], "views": []},
+        "yaml": "version: v1\nkind: Spicepod\nname: context-lake\ndatasets: []\nviews: []\n",
+        "config": {"version": "v1", "kind": "Spicepod", "name": "context-lake", "datasets": [], "views": []},
         "version": 0,
         "appliedVersion": None,
         "updatedAt": None,

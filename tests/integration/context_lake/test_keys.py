@@ -1,6 +1,8 @@
 """Key-encryption keys are replaced while every secret still opens."""
 
 import asyncio
+import os
+import sys
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -132,3 +134,24 @@ async def test_a_new_key_sorts_after_the_newest(
     directory.mkdir()
     (directory / f"{newest}.kek").write_text("ab" * 32)
     assert (await rotate_keys(database, directory)).newest == following
+
+
+async def test_keys_are_rotated_and_dropped_by_commands(
+    postgres_dsn: str, database: Database, keys: KeyEncryptionKeys, directory: Path
+) -> None:
+    sealed = await seal_many(database, keys, 3)
+    async with database.any_tenant() as connection:
+        name = await connection.fetchval("select current_database()")
+    for command in ("rotate-keys", "drop-keys"):
+        environment = os.environ | {
+            "WEIR_DATABASE_URL": f"{postgres_dsn.rpartition('/')[0]}/{name}",
+            "WEIR_JWT_KEYS_DIR": str(directory.parent),
+        }
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "weir", command, env=environment, stdout=asyncio.subprocess.PIPE
+        )
+        out, _ = await process.communicate()
+        assert process.returncode == 0
+        assert b"secret" not in out
+    assert sorted(path.name for path in directory.iterdir()) == ["0001.kek.dropped", "0002.kek"]
+    await assert_all_open(database, load_keys(directory), sealed)

@@ -26,7 +26,9 @@ async def pid_of(lake: Any, tenant_id: str) -> int | None:
     from weir.context_lake.vms.providers.process import ProcessHost
 
     living = await ProcessHost(lake.settings).list()
-    return next((runtime.pid for runtime in living if runtime.tenant == tenant_id), None)
+    return next(
+        (runtime.pid for runtime in living if runtime.tenant == tenant_id and not runtime.endedFor), None
+    )
 
 
 def boots() -> float:
@@ -55,6 +57,8 @@ async def test_a_stopped_lake_sleeps_and_a_query_wakes_it(lake: Any, caller: Any
         "connectorId": "file",
         "notifications": False,
         "lastLoadedAt": None,
+        "schemaHash": None,
+        "applied": None,
     }
     await eventually(lambda: gone(lake, caller.tenant_id))
     assert (await caller.http.post("/stop")).status_code == 200
@@ -186,13 +190,178 @@ async def test_tables_tell_columns_and_what_cannot_be_read(caller: Any) -> None:
 
 
 async def test_redeploy_reads_the_sources_again(caller: Any) -> None:
-    assert (await caller.http.post("/redeploy")).json() == {"ok": True, "version": 0, "applied": False}
     await caller.add("people", caller.parquet("people", ROWS))
     await caller.rows("select * from people")
     caller.parquet("people", [{"id": 1, "name": "Alice", "town": "Oslo"}])
     answer = await caller.http.post("/redeploy")
-    assert (answer.status_code, answer.json()["applied"]) == (200, True)
+    assert (answer.status_code, answer.json()) == (202, {"ok": True, "version": 1, "applied": False})
     assert await caller.rows("select town from people") == [{"town": "Oslo"}]
+
+
+async def test_a_redeploy_may_be_waited_for(caller: Any) -> None:
+    await caller.add("people", caller.parquet("people", ROWS))
+    await caller.rows("select * from people")
+    before = (await caller.status())["datasets"]["people"]["schemaHash"]
+    caller.parquet("people", [{"id": 1, "name": "Alice", "town": "Oslo"}])
+    answer = await caller.http.post("/redeploy?wait=30")
+    assert (answer.status_code, answer.json()) == (200, {"ok": True, "version": 1, "applied": True})
+
+    async def read_anew() -> bool:
+        return (await caller.status())["datasets"]["people"]["schemaHash"] not in (before, None)
+
+    await eventually(read_anew)
+
+
+async def test_a_redeploy_of_a_lake_that_sleeps_waits_for_its_start(caller: Any) -> None:
+    answer = await caller.http.post("/redeploy")
+    assert (answer.status_code, answer.json()) == (200, {"ok": True, "version": 0, "applied": False})
+    await caller.add("people", caller.parquet("people", ROWS))
+    await caller.rows("select * from people")
+    await caller.stop()
+    caller.parquet("people", [{"id": 1, "name": "Alice", "town": "Oslo"}])
+    answer = await caller.http.post("/redeploy?wait=5")
+    assert (answer.status_code, answer.json()) == (200, {"ok": True, "version": 1, "applied": False})
+    assert (await caller.status())["vmStatus"] == "paused"
+    assert await caller.rows("select town from people") == [{"town": "Oslo"}]
+
+
+async def booting(lake: Any, caller: Any, *, seconds: int = 60, asked: int = 0) -> None:
+    """A boot that somebody is at, for so long."""
+    async with lake.database.any_tenant() as connection:
+        await connection.execute(
+            "insert into lake_vms (tenant_id, state, epoch, redeploys_asked, lease_until) "
+            "values ($1, 'provisioning', 1, $3, now() + make_interval(secs => $2))",
+            caller.tenant_id,
+            float(seconds),
+            asked,
+        )
+
+
+async def test_a_start_during_a_boot_joins_it(lake: Any, caller: Any) -> None:
+    await booting(lake, caller, seconds=3)
+    answer = await caller.http.post("/start")
+    assert (answer.status_code, answer.json()) == (202, {"ok": True, "vmStatus": "provisioning"})
+    assert (await caller.vm())["epoch"] == 1
+    answers = await asyncio.gather(*(caller.http.post("/start?wait=20") for _ in range(5)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert ((await caller.vm())["state"], (await caller.vm())["epoch"]) == ("running", 1)
+
+
+async def test_a_start_that_takes_longer_than_it_is_waited_for_is_504(lake: Any, caller: Any) -> None:
+    await booting(lake, caller)
+    answer = await caller.http.post("/start?wait=1")
+    assert (answer.status_code, answer.json()["phase"]) == (504, "provisioning")
+
+
+async def test_a_redeploy_during_a_boot_is_done_with_it(lake: Any, caller: Any) -> None:
+    await booting(lake, caller, seconds=2)
+    answer = await caller.http.post("/redeploy")
+    assert (answer.status_code, answer.json()["applied"]) == (202, False)
+    await caller.until("running", within=8)
+    vm = await caller.vm()
+    assert (vm["epoch"], vm["redeploys_asked"], vm["redeploys_done"]) == (1, 1, 1)
+
+
+async def test_a_redeploy_that_nobody_heard_is_rung_for_again(lake: Any, caller: Any) -> None:
+    await caller.rows("select 1 as one")
+    async with lake.database.any_tenant() as connection:
+        await connection.execute(
+            "update lake_vms set redeploys_asked = 1 where tenant_id = $1", caller.tenant_id
+        )
+
+    async def is_done() -> bool:
+        return (await caller.vm())["redeploys_done"] == 1
+
+    await eventually(is_done, within=8)
+
+
+async def test_a_stop_may_be_waited_for_and_asked_twice(lake: Any, caller: Any) -> None:
+    await caller.rows("select 1 as one")
+    answers = await asyncio.gather(*(caller.http.post("/stop?wait=20") for _ in range(3)))
+    assert {(answer.status_code, answer.json()["vmStatus"]) for answer in answers} == {(200, "paused")}
+    assert await gone(lake, caller.tenant_id)
+    assert (await caller.http.post("/stop?wait=20")).status_code == 200
+
+
+async def test_without_auto_apply_a_version_waits_for_its_redeploy(caller: Any) -> None:
+    assert (await caller.http.get("/settings")).json() == {"autoApply": True}
+    await caller.add("people", caller.parquet("people", ROWS))
+    await caller.rows("select * from people")
+    assert (await caller.http.put("/settings", json={"autoApply": False})).json() == {"autoApply": False}
+    await caller.add("towns", caller.parquet("towns", [{"town": "Oslo"}]))
+    assert (await caller.sql("select * from towns")).json()["code"] == "sql_error"
+    assert await caller.rows("select count(*) as n from people") == [{"n": 2}]
+    status = await caller.status()
+    assert (status["drift"], status["autoApply"]) == (True, False)
+    assert (status["configVersion"], status["appliedVersion"]) == (2, 1)
+    assert (await caller.http.post("/redeploy?wait=20")).json()["applied"] is True
+    assert await caller.rows("select * from towns") == [{"town": "Oslo"}]
+    assert (await caller.status())["drift"] is False
+
+
+async def test_without_auto_apply_a_start_applies_the_newest_version(caller: Any) -> None:
+    await caller.rows("select 1 as one")
+    await caller.http.put("/settings", json={"autoApply": False})
+    await caller.add("people", caller.parquet("people", ROWS))
+    await caller.stop()
+    assert await caller.rows("select count(*) as n from people") == [{"n": 2}]
+
+
+async def test_auto_apply_that_is_switched_on_again_makes_good(caller: Any) -> None:
+    await caller.rows("select 1 as one")
+    await caller.http.put("/settings", json={"autoApply": False})
+    await caller.add("people", caller.parquet("people", ROWS))
+    await caller.http.put("/settings", json={"autoApply": True})
+
+    async def applied() -> bool:
+        return not (await caller.status())["drift"]
+
+    await eventually(applied, within=15)
+
+
+@pytest.mark.parametrize("body", [{}, {"autoApply": "yes"}, {"autoApply": True, "more": 1}, []])
+async def test_settings_that_are_none_are_400(caller: Any, body: Any) -> None:
+    assert (await caller.http.put("/settings", json=body)).status_code == 400
+    assert (await caller.http.get("/settings")).json() == {"autoApply": True}
+
+
+async def test_a_change_keeps_what_it_does_not_touch(caller: Any) -> None:
+    for name in ("one", "two"):
+        await caller.add(name, caller.parquet(name, ROWS))
+    await caller.rows("select 1 from one, two")
+    await caller.add("three", caller.parquet("three", ROWS))
+    # Applied now, or the next version would be the one that loads it.
+    await caller.rows("select 1 from three")
+    await caller.http.post("/views", json={"name": "both", "sql": "select one.id from one, three"})
+    await caller.rows("select * from both")
+    status = await caller.status()
+    told = {name: entry["applied"] for name, entry in status["datasets"].items()}
+    # The view's own version kept all three.
+    assert told == {"one": "kept", "two": "kept", "three": "kept"}
+    assert status["views"]["both"]["applied"] == "loaded"
+    await caller.http.put("/datasets/two", json={"from": caller.parquet("other", [{"n": 1}])})
+    await caller.rows("select n from two")
+    told = {name: entry["applied"] for name, entry in (await caller.status())["datasets"].items()}
+    assert told == {"one": "kept", "two": "loaded", "three": "kept"}
+
+
+async def test_a_version_whose_datasets_all_fail_is_applied_and_says_so(caller: Any) -> None:
+    await caller.rows("select 1 as one")
+    await caller.add("broken", "file:there/is/nothing.parquet")
+    await caller.http.post("/views", json={"name": "over", "sql": "select * from broken"})
+    await caller.sql("select * from over")
+
+    async def told() -> Any:
+        status = await caller.status()
+        found = (status["datasets"]["broken"], status["views"]["over"])
+        return status if all(entry["status"] == "error" for entry in found) else None
+
+    status = await eventually(told)
+    assert (status["drift"], status["appliedVersion"]) == (False, 2)
+    assert status["datasets"]["broken"]["applied"] == status["views"]["over"]["applied"] == "failed"
+    assert status["views"]["over"]["ok"] is False
+    assert status["views"]["over"]["error"]["message"]
+    assert await caller.rows("select 1 as one") == [{"one": 1}]
 
 
 async def test_a_stale_boot_and_a_zombie_do_nothing(lake: Any, caller: Any) -> None:
@@ -313,3 +482,199 @@ async def test_several_workers_and_desks_boot_a_lake_once(lake: Any, caller: Any
         answers = await asyncio.gather(*(asker.sql("select 1 as one") for asker in askers))
     assert {answer.status_code for answer in answers} == {200}
     assert (await caller.vm())["epoch"] == 1
+
+
+async def test_a_boot_that_outlasts_its_query_goes_on_and_the_patient_query_is_answered(
+    lake: Any, caller: Any
+) -> None:
+    await booting(lake, caller, seconds=3)
+    started = time.monotonic()
+    hasty, patient = await asyncio.gather(
+        caller.sql("select 1 as one", timeoutSeconds=1), caller.sql("select 1 as one", timeoutSeconds=20)
+    )
+    assert (hasty.status_code, hasty.json()["phase"]) == (504, "provisioning")
+    assert (patient.status_code, patient.json()["rows"]) == (200, [{"one": 1}])
+    assert 2 < time.monotonic() - started < 10
+    assert (await caller.vm())["epoch"] == 1
+
+
+async def test_a_runaway_query_costs_its_tenant_seconds_and_no_other_anything(
+    lake: Any, caller: Any, other: Any
+) -> None:
+    await caller.add("numbers", caller.parquet("numbers", [{"id": n} for n in range(3000)]))
+    await caller.rows("select count(*) from numbers")
+    await other.rows("select 1 as one")
+    before = await pid_of(lake, other.tenant_id)
+    runaway = asyncio.create_task(caller.sql(SLOW, timeoutSeconds=2))
+    while not runaway.done():
+        assert await other.rows("select 1 as one") == [{"one": 1}]
+        await asyncio.sleep(0.05)
+    ended = time.monotonic()
+    assert ((await runaway).status_code, (await runaway).json()["phase"]) == (504, "executing")
+    assert await caller.rows("select count(*) as n from numbers") == [{"n": 3000}]
+    assert time.monotonic() - ended < 10
+    assert await pid_of(lake, other.tenant_id) == before
+
+
+async def test_a_lease_is_counted_by_the_databases_clock(
+    lake: Any, caller: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker whose own clock is a day off neither takes a boot over too early nor holds one too long."""
+    from weir.context_lake.vms.providers.process import ProcessHost
+
+    real, left = time.time, []
+    spawn = ProcessHost.spawn
+
+    async def spawn_and_look(host: Any, tenant_id: str, *rest: Any) -> None:
+        if tenant_id == caller.tenant_id:
+            async with lake.database.any_tenant() as connection:
+                left.append(
+                    await connection.fetchval(
+                        "select extract(epoch from lease_until - now())::float8 from lake_vms where tenant_id = $1",
+                        tenant_id,
+                    )
+                )
+        await spawn(host, tenant_id, *rest)
+
+    monkeypatch.setattr(ProcessHost, "spawn", spawn_and_look)
+    monkeypatch.setattr(time, "time", lambda: real() + 86_400)
+    assert await caller.rows("select 1 as one") == [{"one": 1}]
+    monkeypatch.setattr(time, "time", lambda: real() - 86_400)
+    await caller.stop()
+    assert await caller.rows("select 1 as one") == [{"one": 1}]
+    assert len(left) == 2
+    assert all(4 < seconds <= 6 for seconds in left)
+
+
+async def test_a_worker_that_was_held_up_does_not_undo_what_another_did(
+    lake: Any, caller: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It loses its lease while it starts a runtime; the next worker's boot stands, the same process serves."""
+    from weir.context_lake.vms import keeping
+
+    raise_up, release = keeping._raise_up, asyncio.Event()
+    calls: list[int] = []
+
+    async def held_up(*rest: Any) -> int:
+        calls.append(1)
+        version = await raise_up(*rest)
+        if len(calls) == 1:
+            await release.wait()
+        return version
+
+    monkeypatch.setattr(keeping, "_raise_up", held_up)
+    asking = asyncio.create_task(caller.sql("select 1 as one"))
+    async with asyncio.timeout(20):
+        while len(calls) < 2:
+            # Again and again: the one who is held up renews its lease meanwhile.
+            async with lake.database.any_tenant() as connection:
+                await connection.execute(
+                    "update lake_vms set lease_until = now() - interval '1 second', "
+                    "updated_at = now() - interval '1 minute' where tenant_id = $1 and state = 'provisioning'",
+                    caller.tenant_id,
+                )
+            await asyncio.sleep(0.05)
+    assert (await asking).status_code == 200
+    pid = await pid_of(lake, caller.tenant_id)
+    release.set()
+    await asyncio.sleep(1)
+    assert len(calls) == 2
+    assert await pid_of(lake, caller.tenant_id) == pid
+    assert ((await caller.vm())["state"], (await caller.vm())["epoch"]) == ("running", 1)
+
+
+async def test_a_runtime_that_refuses_twice_is_brought_up_the_third_time(
+    lake: Any, caller: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from weir.context_lake.vms import keeping
+    from weir.context_lake.vms.providers.process import HostRefused
+
+    raise_once, calls = keeping._raise_once, []
+
+    async def refusing(*rest: Any) -> int:
+        calls.append(1)
+        if len(calls) < 3:
+            raise HostRefused("spawn_failed", "no memory for a process")
+        return await raise_once(*rest)
+
+    monkeypatch.setattr(keeping, "_raise_once", refusing)
+    before = boots()
+    assert await caller.rows("select 1 as one") == [{"one": 1}]
+    assert (len(calls), (await caller.vm())["epoch"], boots() - before) == (3, 1, 1)
+
+
+async def test_a_swollen_runtime_is_replaced_when_it_is_idle(
+    lake: Any, caller: Any, settings_of: Any
+) -> None:
+    await caller.add("people", caller.parquet("people", ROWS))
+    await caller.rows("select * from people")
+    pid = await pid_of(lake, caller.tenant_id)
+    async with open_context(settings_of(vm_recycle_mib=2048)) as context:
+        await jobs.replace_swollen_any(context)
+    assert await pid_of(lake, caller.tenant_id) == pid
+    async with open_context(settings_of(vm_recycle_mib=20)) as context:
+        await jobs.replace_swollen_any(context)
+    assert await caller.rows("select count(*) as n from people") == [{"n": 2}]
+    assert await pid_of(lake, caller.tenant_id) != pid
+    vm = await caller.vm()
+    assert (vm["epoch"], vm["state"], vm["cause"]) == (2, "running", "memory")
+
+
+async def test_a_swollen_runtime_that_works_is_left_alone_until_its_limit_is_near(
+    lake: Any, caller: Any, settings_of: Any
+) -> None:
+    """Then its queries end where they are, and the next ones are answered by a fresh process."""
+    await caller.add("numbers", caller.parquet("numbers", [{"id": n} for n in range(1400)]))
+    await caller.rows("select count(*) from numbers")
+    pid = await pid_of(lake, caller.tenant_id)
+    slow = "select count(*) as n from numbers a, numbers b, numbers c where a.id + b.id + c.id < 0"
+    asking = asyncio.create_task(caller.sql(slow))
+    await asyncio.sleep(0.3)
+    async with open_context(settings_of(vm_recycle_mib=20)) as context:
+        await jobs.replace_swollen_any(context)
+    assert not asking.done()
+    assert await pid_of(lake, caller.tenant_id) == pid
+    async with open_context(settings_of(vm_recycle_mib=20, vm_memory_mib=21)) as context:
+        await jobs.replace_swollen_any(context)
+    assert await caller.rows("select 1 as one") == [{"one": 1}]
+    assert not asking.done(), "the query was to outlast the change"
+    assert (await caller.vm())["epoch"] == 2
+    answer = await asking
+    assert (answer.status_code, answer.json()["rows"]) == (200, [{"n": 0}])
+    assert await pid_of(lake, caller.tenant_id) != pid
+
+
+def nobody_boots(lake: Any) -> Any:
+    async def look() -> bool:
+        async with lake.database.any_tenant() as connection:
+            return not await connection.fetchval(
+                "select count(*) from lake_vms where state = 'provisioning' "
+                "and (lease_until is null or endpoint is not null)"
+            )
+
+    return look
+
+
+async def test_the_life_is_told_in_metrics(lake: Any, caller: Any) -> None:
+    def value(name: str, **labels: str) -> float:
+        return REGISTRY.get_sample_value(name, labels) or 0
+
+    moves = [
+        {"from": "not_provisioned", "to": "provisioning", "cause": "query"},
+        {"from": "provisioning", "to": "running", "cause": "boot"},
+        {"from": "running", "to": "hibernating", "cause": "stop"},
+        {"from": "hibernating", "to": "paused", "cause": "hibernated"},
+    ]
+    await eventually(nobody_boots(lake))
+    before = [value("weir_lake_vm_transitions_total", **move) for move in moves], boots()
+    await caller.rows("select 1 as one")
+    await caller.http.put("/settings", json={"autoApply": False})
+    await caller.add("people", caller.parquet("people", ROWS))
+    async with open_context(lake.settings) as context:
+        await jobs.count_states_any(context)
+    assert value("weir_lake_config_version_drift") == 1
+    assert value("weir_lake_vm_state", state="running") >= 1
+    await caller.http.post("/stop?wait=10")
+    after = [value("weir_lake_vm_transitions_total", **move) for move in moves], boots()
+    assert [b - a for a, b in zip(before[0], after[0], strict=True)] == [1, 1, 1, 1]
+    assert after[1] - before[1] == 1

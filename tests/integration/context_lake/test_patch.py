@@ -44,7 +44,7 @@ async def test_a_patch_tells_what_it_changed(caller: Any) -> None:
             "addDatasets": [named("new")],
             "removeDatasets": ["OLD"],
             "updateDatasets": {"kept": {"description": "x"}},
-            "addViews": [view("w", "select * from new")],
+            "addViews": [view("w", "select 2 as x")],
             "removeViews": ["v"],
         },
     )

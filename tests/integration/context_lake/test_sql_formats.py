@@ -173,3 +173,25 @@ async def test_explain_shows_no_folder_of_the_machine(lake: Any, caller: Any) ->
         text = (await caller.sql(f"{query} select * from numbers where id = 1")).text
         assert str(lake.settings.data_dir).lstrip("/") not in text
         assert "plan" in text
+
+
+async def test_integers_of_64_bits_are_texts_when_the_address_says_so(caller: Any) -> None:
+    query = {"query": "select 9007199254740993 as n, cast(1 as int) as m"}
+    asked = await caller.http.post("/sql?int64=string", json=query)
+    assert asked.json()["rows"] == [{"n": "9007199254740993", "m": 1}]
+    # Not the kept answer of the other way.
+    plain = await caller.http.post("/sql", json=query)
+    assert plain.text.startswith('{"rows":[{"n":9007199254740993,"m":1}]')
+    wrong = await caller.http.post("/sql?int64=bytes", json=query)
+    assert (wrong.status_code, wrong.json()["errors"][0]["path"]) == (400, "int64")
+
+
+async def test_json_ends_at_32_mib_unless_rows_are_asked_for(caller: Any) -> None:
+    query = "select repeat('x', 10000) as x from generate_series(1, 9000)"
+    answer = await caller.sql(query)
+    body = answer.json()
+    assert body["truncated"] is True
+    assert len(body["rows"]) == body["rowCount"] < 9000
+    assert 32 * 2**20 <= len(answer.content) < 34 * 2**20
+    whole = (await caller.sql(query, maxRows=10_000)).json()
+    assert (whole["rowCount"], whole["truncated"]) == (9000, False)

@@ -121,10 +121,10 @@ async def test_views_are_at_most_sixteen_deep(caller: Any) -> None:
         ({"name": "v", "sql": "select 1 as x; select 2 as x"}, "sql", "multiple_statements"),
         ({"name": "v", "sql": "select 'a" + "b" * 270_000 + "'"}, "sql", "limit_exceeded"),
         ({"name": "v", "sql": "select 1 as \0x"}, "sql", "invalid"),
-        ({"name": "v", "sql": "select 1 as x", "refresh": "5m"}, "refresh", "not_available"),
+        ({"name": "v", "sql": "select 1 as x", "refresh": "2m"}, "refresh", "invalid"),
         (
-            {"name": "v", "sql": "select 1 as x", "acceleration": {"enabled": True}},
-            "acceleration",
+            {"name": "v", "sql": "select 1 as x", "acceleration": {"refresh_mode": "changes"}},
+            "acceleration.refresh_mode",
             "not_available",
         ),
         ({"name": "v", "sql": "select 1 as x", "visibility": "secret"}, "visibility", "invalid"),
@@ -135,11 +135,6 @@ async def test_what_is_wrong_with_a_view_is_told_at_its_field(
     caller: Any, body: dict[str, Any], path: str, code: str
 ) -> None:
     assert fault(await caller.http.post("/views", json=body)) == (path, code)
-
-
-async def test_a_column_without_a_name_deserves_a_word(caller: Any, sales: str) -> None:
-    body = await added(caller, "summary", "select region, sum(amount) from sales group by region")
-    assert [(warning["path"], warning["code"]) for warning in body["warnings"]] == [("sql", "unnamed_column")]
 
 
 async def test_a_relation_that_is_read_is_not_removed_unless_what_reads_it_goes_too(
@@ -167,3 +162,38 @@ async def test_another_tenants_view_is_not_found(caller: Any, other: Any) -> Non
     assert (await other.http.get("/views/summary")).status_code == 404
     assert (await other.http.get("/views")).json() == {"views": []}
     assert fault(await add_view(other, "mine", "select * from summary")) == ("sql", "unknown_table")
+
+
+async def test_a_quoted_name_is_found_in_its_own_letters_or_in_small_ones(caller: Any) -> None:
+    await caller.add("Sales", caller.parquet("Sales", [{"x": 1}]))
+    for n, name in enumerate(('"Sales"', '"sales"', "SALES", "public.Sales", 'public."Sales"')):
+        await added(caller, f"v{n}", f"select x from {name}")
+        assert await caller.rows(f"select x from v{n}") == [{"x": 1}]
+    for name in ('"SALES"', 'public."sAles"'):
+        answer = await add_view(caller, "wrong", f"select x from {name}")
+        assert fault(answer) == ("sql", "unknown_table")
+        assert "did you mean 'Sales'?" in answer.json()["errors"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select 1 as one where exists (select 1 from sales)",
+        "select (select max(amount) from sales) as most",
+        "select 1 as one union all select amount from sales",
+        "with s as (select * from sales) select amount from s",
+        'select amount from "sales"',
+        "select one from (select 1 as one) t where one in (select amount from Sales)",
+    ],
+)
+async def test_what_a_view_reads_in_any_place_keeps_the_dataset(caller: Any, sales: str, sql: str) -> None:
+    """Sub-queries, set operations, CTE bodies and quoted names are dependencies like any other."""
+    await added(caller, "v", sql)
+    answer = await caller.http.delete(f"/datasets/{sales}")
+    assert (answer.status_code, answer.json()["dependents"]) == (409, ["v"])
+
+
+async def test_a_name_that_a_with_gives_hides_the_dataset_and_keeps_it_not(caller: Any, sales: str) -> None:
+    await added(caller, "v", "with sales as (select 7 as amount) select amount from sales")
+    assert await caller.rows("select amount from v") == [{"amount": 7}]
+    assert (await caller.http.delete(f"/datasets/{sales}")).status_code == 200

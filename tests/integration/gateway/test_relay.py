@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
 from tests.integration.gateway.conftest import Door
 from tests.serving import free_port, served
 
+from weir.gateway import relay
 from weir.gateway.app import create_app
 from weir_shared.telemetry.metrics import HTTP_REQUESTS
 
@@ -119,6 +122,28 @@ async def test_a_missing_credential_is_told_in_the_dialect_of_the_path(door: Doo
     assert door.engine.asked[-1]["as"].actor == "anonymous"
 
 
+async def test_what_openais_clients_ask_goes_to_the_engine_and_is_refused_in_their_words(
+    settings_of, door: Door
+) -> None:
+    headers = await door.session()
+    async with door.client(**headers, **{"X-Session-Id": "s-1"}) as client:
+        for path in ("/v1/chat/completions", "/v1/models", "/v1/models/x"):
+            assert (await client.post(path)).json()["path"] == path
+    assert dict(door.engine.asked[-1]["headers"])[b"x-session-id"] == b"s-1"
+    away = f"http://127.0.0.1:{free_port()}"
+    async with (
+        served(create_app(settings_of(engine_url=away))) as url,
+        httpx.AsyncClient(base_url=url) as client,
+    ):
+        unknown = await client.get("/v1/models")
+        unreachable = await client.get("/v1/models", headers=headers)
+        too_large = await client.post("/v1/chat/completions", content=b"x" * 1_100_000, headers=headers)
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (401, "missing_api_key")
+    assert unknown.headers["www-authenticate"]
+    assert (unreachable.status_code, unreachable.json()["error"]["type"]) == (503, "server_error")
+    assert (too_large.status_code, too_large.json()["error"]["code"]) == (413, "payload_too_large")
+
+
 @pytest.mark.parametrize("path", ["/", "/nothing", "/api/v1/auth/login", "/api", "/v1/other"])
 async def test_an_unknown_path_is_404(door: Door, path: str) -> None:
     async with door.client() as client:
@@ -186,3 +211,97 @@ async def test_a_room_that_never_answers_is_504_after_its_own_budget(
         silent = await client.get("/v1/context-lake/silent")
         assert (silent.status_code, silent.json()["code"]) == (504, "timeout")
         assert (await client.get("/v1/context-lake/datasets")).status_code == 200
+
+
+IMPORTS = "/v1/context-lake/imports"
+
+
+async def test_an_upload_passes_as_it_comes_where_others_end_at_a_mebibyte(door: Door) -> None:
+    async def stream() -> AsyncIterator[bytes]:
+        for _ in range(64):
+            yield b"x" * 65536
+
+    async with door.client(**await door.session()) as client:
+        for path in (IMPORTS, f"/api{IMPORTS}", IMPORTS + "/"):
+            passed = await client.post(path, content=stream())
+            assert (passed.status_code, passed.json()["size"]) == (200, 64 * 65536)
+        for method, path in (("PUT", IMPORTS), ("POST", IMPORTS + "/x"), ("POST", "/v1/context-lake/sql")):
+            refused = await client.request(method, path, content=stream())
+            assert refused.status_code == 413
+            assert refused.json()["error"] == "The body is larger than 1 MiB"
+
+
+async def test_an_upload_beyond_its_limit_is_refused_announced_at_once_and_unannounced(
+    door: Door, settings_of: Any
+) -> None:
+    async def stream() -> AsyncIterator[bytes]:
+        for _ in range(64):
+            yield b"x" * 65536
+
+    async with served(create_app(settings_of(import_max_mib=2))) as url:
+        async with httpx.AsyncClient(base_url=url, headers=await door.session(), timeout=20) as client:
+            refused = await client.post(IMPORTS, content=stream())
+            assert refused.status_code == 413
+            assert refused.json()["error"] == "A file to import is at most 2 MiB"
+        asked = len(door.lake.asked)
+        status, body = await announced(url, await door.session(), 3 * 1024**2)
+        assert (status, body["error"]) == (413, "A file to import is at most 2 MiB")
+        assert len(door.lake.asked) == asked
+
+
+async def announced(url: str, headers: dict[str, str], size: int) -> tuple[int, Any]:
+    """The answer to a request of which only the head is sent."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    lines = [f"POST {IMPORTS} HTTP/1.1", f"Host: {host}", f"Content-Length: {size}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    writer.write("\r\n".join([*lines, "", ""]).encode())
+    async with asyncio.timeout(5):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = int(head.lower().partition("content-length: ")[2].partition("\r")[0])
+        body = json.loads(await reader.readexactly(length))
+    writer.close()
+    return int(head.split()[1]), body
+
+
+async def test_an_upload_that_stalls_is_ended_with_a_word(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "UPLOAD_SILENCE_SECONDS", 0.3)
+
+    async def stream() -> AsyncIterator[bytes]:
+        # Slow and steady is well, for as long as it takes.
+        for _ in range(8):
+            yield b"x" * 1000
+            await asyncio.sleep(0.1)
+
+    async def stalled() -> AsyncIterator[bytes]:
+        yield b"x" * 1000
+        await asyncio.sleep(2)
+        yield b"x"
+
+    async with door.client(**await door.session()) as client:
+        assert (await client.post(IMPORTS, content=stream())).status_code == 200
+        ended = await client.post(IMPORTS, content=stalled())
+        assert (ended.status_code, ended.json()["code"]) == (408, "upload_stalled")
+
+
+@pytest.mark.parametrize(
+    "credential", [{}, {"Authorization": "Bearer not-one-of-ours"}, {"API_KEY": "rbk_" + "0" * 64}]
+)
+async def test_a_webhook_needs_no_credential_but_its_token(door: Door, credential: dict[str, str]) -> None:
+    path = "/api/hooks/cl/clwh_" + "a" * 64
+    async with door.client(**credential) as client:
+        answer = await client.post(path, params={"dataset": "sales"})
+    assert answer.status_code == 200
+    asked = door.lake.asked[-1]
+    assert (asked["path"], asked["as"].actor, asked["as"].scopes) == (path, "anonymous", frozenset())
+    assert not {b"authorization", b"api_key"} & {name for name, _ in asked["headers"]}
+
+
+@pytest.mark.parametrize("path", ["/api/hooks/clwh_x", "/api/hooks/cl2/clwh_x", "/api/hooks"])
+async def test_what_is_no_webhook_is_not_open(door: Door, path: str) -> None:
+    before = len(door.lake.asked) + len(door.engine.asked)
+    async with door.client() as client:
+        assert (await client.post(path)).status_code == 404
+    assert len(door.lake.asked) + len(door.engine.asked) == before

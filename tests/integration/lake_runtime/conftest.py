@@ -10,6 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,7 @@ class Lakes:
         return path
 
 
-def start_host(path: Path) -> "subprocess.Popen[bytes]":
+def start_host(path: Path, *arguments: str) -> "subprocess.Popen[bytes]":
     """The host as the operator starts it, with credentials in its environment that no child may see."""
     environment = {
         "PATH": os.environ.get("PATH", ""),
@@ -159,7 +160,7 @@ def start_host(path: Path) -> "subprocess.Popen[bytes]":
         "AWS_ACCESS_KEY_ID": "AKIAAMBIENTAMBIENT01",
         "AWS_SECRET_ACCESS_KEY": "ambient-secret",
     }
-    command = [sys.executable, "-m", "weir.lake_runtime.zygote", "--socket", str(path)]
+    command = [sys.executable, "-m", "weir.lake_runtime.zygote", "--socket", str(path), *arguments]
     process = subprocess.Popen(command, env=environment)
     until = time.monotonic() + 20
     while not path.exists():
@@ -179,6 +180,22 @@ async def host(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[HostCl
     await client.close()
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 0
+
+
+@asynccontextmanager
+async def lakes_of(home: Path, *arguments: str) -> "AsyncIterator[Lakes]":
+    """Runtimes of a host of their own."""
+    process = start_host(home / "control.sock", *arguments)
+    client = HostClient(home / "control.sock")
+    await client.connect()
+    lakes = Lakes(client, home)
+    try:
+        yield lakes
+    finally:
+        await lakes.close()
+        await client.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0
 
 
 @pytest.fixture

@@ -3,13 +3,19 @@
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import jwt
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from .conftest import Lakes
 
@@ -19,6 +25,8 @@ class Cloud:
         self.objects: dict[str, bytes] = {}
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.url = ""
+        self.slow: list[float] = []
+        """How long the next answers wait."""
 
 
 @pytest.fixture
@@ -32,6 +40,8 @@ def cloud() -> Iterator[Cloud]:
             url = urlsplit(self.path)
             query = {name: values[0] for name, values in parse_qs(url.query).items()}
             cloud.asked.append((self.path, {k.lower(): v for k, v in self.headers.items()}))
+            if cloud.slow:
+                time.sleep(cloud.slow.pop())
             _, _, key = unquote(url.path).lstrip("/").partition("/")
             if query.get("comp") == "list" or query.get("list-type"):
                 self.answer(200, self.listing(query.get("prefix", "")), "application/xml")
@@ -145,6 +155,67 @@ async def test_a_faulty_azure_dataset_says_why(lakes: Lakes, cloud: Cloud) -> No
         assert tables[name]["status"] == "error", name
         assert reason in tables[name]["error"]["message"], (name, tables[name]["error"])
     assert "topsecret" not in str(tables)
+
+
+@pytest.fixture(scope="module")
+def key() -> Any:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+async def test_google_objects_are_tables_with_and_without_a_key(lakes: Lakes, cloud: Cloud, key: Any) -> None:
+    cloud.objects = {"p/a b.csv": b"a\n1\n", "p/b.csv": b"a\n2\n", "p/c.txt": b"no"}
+    account = {
+        "type": "service_account",
+        "client_email": "reader@project.iam.gserviceaccount.com",
+        "private_key_id": "key-1",
+        "private_key": key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ).decode(),
+        # A key names a server for its tokens; it is not asked.
+        "token_uri": "http://127.0.0.1:1/token",
+    }
+    common = {"gcs_endpoint": cloud.url, "allow_http": "true"}
+    lake = await lakes.start()
+    await lake.configure(
+        dataset("public", "gcs", "gs://bkt/p/b.csv", **common),
+        dataset(
+            "keyed",
+            "gcs",
+            "gs://bkt/p/",
+            **common,
+            gcs_auth="service_account",
+            gcs_service_account_key=json.dumps(account),
+        ),
+        dataset("nothing", "gcs", "gs://bkt/none.csv", **common),
+        dataset("insecure", "gcs", "gs://bkt/p/b.csv", gcs_endpoint=cloud.url),
+    )
+    assert await lake.rows("select a from public") == [{"a": 2}]
+    # The others may be opening meanwhile, the keyed one the same object.
+    asked = [headers for path, headers in cloud.asked if unquote(path) == "/bkt/p/b.csv"]
+    assert any("authorization" not in headers for headers in asked)
+    assert await lake.rows("select sum(a) as s, count(*) as n from keyed") == [{"s": 3, "n": 2}]
+    signed = [headers for _, headers in cloud.asked if "authorization" in headers]
+    token = signed[-1]["authorization"].removeprefix("Bearer ")
+    claims = jwt.decode(token, key.public_key(), algorithms=["RS256"], options={"verify_aud": False})
+    assert (claims["iss"], jwt.get_unverified_header(token)["kid"]) == (account["client_email"], "key-1")
+    listed = [path for path, _ in cloud.asked if "list-type=2" in path and "prefix=p%2F" in path]
+    assert listed
+    tables = await lake.tables()
+    assert tables["nothing"]["status"] == "error"
+    assert "allow_http" in tables["insecure"]["error"]["message"]
+    assert "PRIVATE" not in str(tables)
+    assert not list(Path(lakes.home).glob("cache/*/key-*"))
+
+
+async def test_a_google_object_that_is_read_in_ranges(lakes: Lakes, cloud: Cloud) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"a": list(range(100_000))}), sink, row_group_size=10_000)
+    cloud.objects = {"big.parquet": sink.getvalue().to_pybytes()}
+    lake = await lakes.start()
+    wanted = dataset("t", "gcs", "gs://bkt/big.parquet", gcs_endpoint=cloud.url, allow_http="true")
+    await lake.configure({**wanted, "format": "parquet"})
+    assert await lake.rows("select count(*) as n from t where a >= 99999") == [{"n": 1}]
+    assert any("range" in headers for _, headers in cloud.asked)
 
 
 async def test_a_google_key_is_read_from_a_file_that_does_not_stay(lakes: Lakes) -> None:

@@ -135,3 +135,28 @@ async def test_a_table_in_s3_is_read_with_its_own_keys(lakes: Lakes, endpoint: s
     tables = await lake.tables()
     assert tables["missing"]["status"] == "error"
     assert "root-secret" not in str(tables)
+
+
+async def test_a_limit_reads_no_more_files_than_it_needs(lakes: Lakes) -> None:
+    path = write_iceberg(str(lakes.imports / "i"), ROWS, ROWS)
+    files = sorted((lakes.imports / "i" / "data").glob("*.parquet"))
+    assert len(files) == 2
+    lake = await lakes.start()
+    await lake.configure(dataset("t", path))
+    assert len(await lake.rows("select b, a from t limit 4")) == 4
+    assert len(await lake.rows("select a from t limit 2 offset 5")) == 1
+    assert list((await lake.rows("select b, a from t limit 1"))[0]) == ["b", "a"]
+    assert await lake.rows("select a from t where a > 2 limit 5") == [{"a": 3}, {"a": 3}]
+    assert len(await lake.rows("select * from t", maxRows=3)) == 3
+    # The file that is read first is enough for two rows; without the other nothing more can be read.
+    for file, spare in ((files[0], files[1]), (files[1], files[0])):
+        kept = spare.read_bytes()
+        spare.unlink()
+        status, _ = await lake.sql("select a from t limit 2", useCache=False)
+        spare.write_bytes(kept)
+        if status == 200:
+            spare.unlink()
+            assert (await lake.sql("select a from t limit 5", useCache=False))[0] == 502
+            return
+        assert file
+    raise AssertionError("both files were read")

@@ -1,8 +1,10 @@
 """A configuration's life: names, views, versions, refreshes, and faults that stay where they belong."""
 
 import asyncio
+import base64
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from .conftest import Lakes, RuntimeClient, dataset
@@ -219,3 +221,22 @@ async def test_a_query_before_the_first_configuration_is_503(lakes: Lakes) -> No
     lake = await lakes.start()
     status, body = await lake.sql("select 1")
     assert (status, body["code"]) == (503, "runtime_stopping")
+
+
+async def test_the_exact_columns_of_what_has_been_opened_are_told_with_the_marks_they_came_with(
+    lakes: Lakes,
+) -> None:
+    lake = await lakes.start()
+    await lake.configure(
+        dataset("good", lakes.file("a.csv", "a,b\n1,x\n")) | {"fingerprint": "f1"},
+        dataset("broken", lakes.file("b.parquet", b"this is no parquet file"), "parquet"),
+        views=[view("v", "select * from good")],
+    )
+    await lake.tables()
+    status, body = await lake.request("GET", "/schemas")
+    assert (status, list(body["schemas"])) == (200, ["good"])
+    assert body["schemas"]["good"]["fingerprint"] == "f1"
+    schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(body["schemas"]["good"]["schema"])))
+    assert schema.names == ["a", "b"]
+    assert schema.field("a").type == pa.int64()
+    assert await lake.request("GET", "/schemas?name=absent") == (200, {"schemas": {}})

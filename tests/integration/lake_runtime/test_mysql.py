@@ -118,16 +118,71 @@ async def test_columns_and_conditions_are_asked_of_the_server(lakes: Lakes, sour
         ("b <> 'B42'", "(CAST(CONVERT(`b` USING utf8mb4) AS BINARY) <> 'B42')", 1001),
         (r"b = 'it''s \ '", r"(`b` = 'it''s \\ ')", 1),
         ("n = 2.5", "(`n` = 2.50)", 1),
-        ("d < '2024-01-03'", "(`d` < DATE '2024-01-03')", 1),
-        ("m <= '2024-01-01T02:00:00Z'", "(`m` <= TIMESTAMP '2024-01-01 02:00:00')", 2),
+        (
+            "d < '2024-01-03'",
+            "((`d` < DATE '2024-01-03') AND (MONTH(`d`) > 0 AND DAYOFMONTH(`d`) > 0))",
+            1,
+        ),
+        (
+            "m <= '2024-01-01T02:00:00Z'",
+            "((`m` <= TIMESTAMP '2024-01-01 02:00:00') AND (MONTH(`m`) > 0 AND DAYOFMONTH(`m`) > 0))",
+            2,
+        ),
         ("b like '%99' and a < 200", "(`a` < 200)", 2),
     ):
         rows = await lake.rows(f"select a from t where {condition}")
         assert len(rows) == count, condition
         assert source.asked()[-1].endswith(f"FROM `{source.name}`.`t` WHERE {asked}"), condition
-        assert await lake.rows(f"select count(*) as n from t where {condition}") == [{"n": count}]
+        assert await lake.rows(f"select count(*) as n from t where {condition}") == [{"n": count}], condition
     await lake.rows("select n from t where a = 1")
     assert source.asked()[-1] == f"SELECT `n` FROM `{source.name}`.`t` WHERE (`a` = 1)"
+
+
+async def test_a_date_of_zeros_is_null_to_conditions_too(lakes: Lakes, source: Source) -> None:
+    source.do(
+        "create table t (a int, d date)",
+        "insert into t values (1, '0000-00-00'), (2, '2024-00-10'), (3, '2024-05-00'), (4, null), (5, '2024-05-06')",
+    )
+    lake = await lakes.start()
+    await lake.configure(source.dataset("t", "t"), source.dataset("u", "t", query_federation="disabled"))
+    for condition, found in (
+        ("d < '2025-01-01'", [5]),
+        ("d <> '2024-01-01'", [5]),
+        ("d is null", [1, 2, 3, 4]),
+        ("d is not null", [5]),
+        ("not (d > '2025-01-01')", [5]),
+        ("not (d in ('2024-05-06', '2024-05-07', '2024-05-08', '2024-05-09'))", []),
+        ("not (d > '2025-01-01' and a > 0)", [5]),
+    ):
+        for table in ("t", "u"):
+            rows = await lake.rows(f"select a from {table} where {condition} order by a")
+            assert [row["a"] for row in rows] == found, (table, condition)
+            assert await lake.rows(f"select count(*) as n from {table} where {condition}") == [
+                {"n": len(found)}
+            ]
+    smallest = "select min(d) as d, count(d) as n, count(distinct d) as k from {}"
+    assert (
+        await lake.rows(smallest.format("t"))
+        == await lake.rows(smallest.format("u"))
+        == [{"d": "2024-05-06", "n": 1, "k": 1}]
+    )
+
+
+async def test_a_query_that_is_left_ends_at_the_server(lakes: Lakes, source: Source) -> None:
+    source.do(
+        "create table t (a int)",
+        "insert into t select seq from seq_1_to_2000",
+        "create view slow as select x.a + sleep(0.01) as a from t x join t y",
+    )
+    lake = await lakes.start()
+    await lake.configure(source.dataset("t", "slow"))
+    await lake.tables()
+    status, answer = await lake.sql("select min(a) as m, count(*) as n from t", seconds=1)
+    assert (status, answer["code"]) == (504, "timeout")
+    busy = f"select count(*) from information_schema.processlist where id <> connection_id() and info like 'SELECT min%`{source.name}`%'"
+    async with asyncio.timeout(5):
+        while source.do(busy) != [(0,)]:
+            await asyncio.sleep(0.05)
 
 
 async def test_a_limit_stops_the_server(lakes: Lakes, source: Source) -> None:

@@ -107,6 +107,8 @@ async def test_max_bytes_truncates_and_says_so(lake: RuntimeClient) -> None:
     assert body["truncated"]
     assert 1_000 < body["rowCount"] < 50_000
     assert len(body["rows"]) == body["rowCount"]
+    _, body = await lake.sql("select repeat('x', 1000) as x", maxBytes=100)
+    assert (body["rowCount"], body["truncated"]) == (1, False)
 
 
 async def test_explain_and_describe_are_answered(lake: RuntimeClient) -> None:

@@ -64,7 +64,10 @@ class Platform:
         return int((self.data_dir / f"{name}.pid").read_text())
 
     def service_environment(self, name: str) -> dict[str, str]:
-        lines = (self.data_dir / f"{name}.env").read_text().splitlines()
+        file = self.data_dir / f"{name}.env"
+        # Written as the service starts, for which only the gateway makes us wait.
+        eventually(lambda: file.exists() and file.stat().st_size)
+        lines = file.read_text().splitlines()
         return dict(line.split("=", 1) for line in lines if "=" in line)
 
     def descendants(self) -> set[int]:

@@ -222,6 +222,16 @@ def test_a_failed_migration_is_one_sentence(platform):
     assert "Traceback" not in weir.output
 
 
+@pytest.mark.parametrize("name", ["run", "logs", "postgres", "valkey"])
+def test_a_file_where_a_directory_belongs_is_one_sentence(platform, tmp_path, name):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / name).write_text("x")
+    weir = platform(tmp_path / "data")
+    assert weir.end() == 1
+    assert f"data/{name}" in weir.output.splitlines()[-1]
+    assert "Traceback" not in weir.output
+
+
 def test_a_long_data_directory_has_short_sockets(platform, tmp_path):
     weir = platform(tmp_path / ("long" * 30)).ready()
     path = weir.service_environment("lake-host")["WEIR_LAKE_HOST_SOCKET"]

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from weir.agent_engine import events
-from weir.agent_engine.events import HEARTBEAT, OPENING, EventLog, TooMuchSaid
+from weir.agent_engine.events import HEARTBEAT, OPENING, PAGE, EventLog, TooMuchSaid, frame_of
 from weir.agent_engine.running import RunningTurns
 
 
@@ -98,3 +98,17 @@ async def test_events_of_ended_turns_are_kept_for_a_while_and_not_for_ever(
         await running.start(("t", str(place)), log, asyncio.sleep(0))
     await asyncio.sleep(0)
     assert [running.log_of(("t", str(place))) for place in range(3)] == [None, logs[1], logs[2]]
+
+
+@pytest.mark.parametrize("count", [0, 1, PAGE - 1, PAGE, PAGE + 1, 3 * PAGE + 5])
+def test_whatever_a_reader_has_seen_it_is_told_the_rest(count: int) -> None:
+    log = EventLog(1)
+    for number in range(count):
+        log.append("message_delta", {"content": f"{number}\n\nid: 1-7\n\n\u2028"})
+    frames = [
+        frame_of(1, n + 1, "message_delta", {"content": f"{n}\n\nid: 1-7\n\n\u2028"}) for n in range(count)
+    ]
+    assert len(log) == count
+    for seen in range(count + 1):
+        assert log.since(seen) == b"".join(frames[seen:])
+        assert log.each_since(seen) == frames[seen:]

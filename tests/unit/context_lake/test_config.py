@@ -1,6 +1,7 @@
 """A lake's document: operations, names, secrets, and what is told when one of them is wrong."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from tests.unit.context_lake.conftest import BY, s3
 
 from weir.context_lake import page
 from weir.context_lake.config import Edit
+from weir.context_lake.connectors import CONNECTORS
 from weir.context_lake.connectors.declared import Place
 from weir.context_lake.document import VISIBILITIES, Dataset, Document, Revision, View, WantedDataset
 from weir.context_lake.secrets import with_secrets
@@ -188,7 +190,7 @@ class TestSecrets:
 class TestPage:
     def test_the_yaml_of_an_empty_lake_begins_as_a_spicepod(self) -> None:
         text = page.yaml_of(page.spicepod_of(Document()))
-        assert text == "version: v1\nkind: Spicepod\ndatasets: []\nviews: []\n"
+        assert text == "version: v1\nkind: Spicepod\nname: context-lake\ndatasets: []\nviews: []\n"
 
     @settings(max_examples=400)
     @given(texts=some.lists(some.text(max_size=60), min_size=1, max_size=4))
@@ -205,6 +207,12 @@ class TestPage:
         text = some.text(max_size=40) | some.sampled_from(
             ["yes", "null", "1e3", "0x1f", "~", "2026-01-01", "- a"]
         )
+        number = some.integers(-(2**63), 2**63 - 1) | some.floats(allow_nan=False, allow_infinity=False)
+        leaf = some.none() | some.booleans() | number | text
+        nested = some.recursive(
+            leaf, lambda inner: some.lists(inner) | some.dictionaries(text, inner), max_leaves=6
+        )
+        metadata = some.dictionaries(text, nested, max_size=3)
         dataset = some.builds(
             Dataset,
             from_=text,
@@ -213,6 +221,7 @@ class TestPage:
             notifications=some.booleans(),
             description=some.none() | text,
             visibility=some.sampled_from(VISIBILITIES),
+            metadata=metadata,
         )
         view = some.builds(
             View,
@@ -220,6 +229,7 @@ class TestPage:
             sql=text,
             description=some.none() | text,
             visibility=some.sampled_from(VISIBILITIES),
+            metadata=metadata,
         )
         document = data.draw(some.builds(Document, datasets=some.lists(dataset), views=some.lists(view)))
         spicepod = page.spicepod_of(document)
@@ -229,3 +239,33 @@ class TestPage:
     def test_a_statement_of_several_lines_is_a_block(self) -> None:
         document = Document(views=[View(name="v", sql="select 1\nfrom t")])
         assert "sql: |-\n    select 1\n    from t" in page.yaml_of(page.spicepod_of(document))
+
+
+class TestCanaries:
+    @settings(max_examples=300)
+    @given(data=some.data())
+    def test_a_credential_is_in_nothing_but_the_literals_to_seal(self, data: some.DataObject) -> None:
+        """Any connector, any of its credentials, whatever is said beside them: accepted or refused."""
+        connector = data.draw(some.sampled_from(list(CONNECTORS.values())))
+        text = some.text(max_size=12).filter(lambda text: "canary" not in text)
+        secret = text.map(lambda text: f"canary{text}")
+        credentials = [param.name for param in connector.params if param.credential]
+        params: dict[str, Any] = {}
+        if credentials:
+            params |= data.draw(some.dictionaries(some.sampled_from(credentials), secret))
+            misspelt = some.sampled_from(credentials).map(lambda name: name[:-1])
+            params |= data.draw(some.dictionaries(misspelt, secret, max_size=2))
+        others = [param.name for param in connector.params if not param.credential]
+        params |= data.draw(some.dictionaries(some.sampled_from(others), text, max_size=3)) if others else {}
+        around = Surroundings(import_root=Path("/nowhere"))
+        edit = Edit(Document(), BY)
+        source = data.draw(some.sampled_from([f"{connector.id}:a", f"{connector.id}://bucket/a.csv"]))
+        edit.add_dataset(wanted(**{"name": "a", "from": source, "params": params}), Place())
+        try:
+            revision = edit.finish(around)
+        except ValidationFailed as failed:
+            assert b"canary" not in msgspec.json.encode(failed.errors)
+            return
+        assert b"canary" not in msgspec.json.encode((revision.document, revision.warnings))
+        assert "canary" not in page.yaml_of(page.spicepod_of(revision.document))
+        assert set(revision.literals) == revision.document.references()

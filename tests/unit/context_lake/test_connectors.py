@@ -108,11 +108,24 @@ def test_every_fault_of_a_body_is_told_at_once(faults: Faults) -> None:
     body = s3(s3_key=None, csv_delimiter="||", colour="red")
     assert set(faults(body | {"name": "2fast", "notifications": True})) == {
         "name",
-        "notifications",
         "s3_key",
         "csv_delimiter",
         "colour",
     }
+
+
+def test_notifications_need_a_bucket_whose_store_can_send(faults: Faults, around: Surroundings) -> None:
+    elsewhere = s3(s3_endpoint="https://minio.example.com") | {"notifications": True}
+    assert "GET /v1/context-lake/webhook" in faults(elsewhere)["notifications"]
+    own = replace(around, aws_endpoint_url="https://minio.example.com/")
+    assert faults(elsewhere, around=own) == {}
+    assert faults(s3() | {"notifications": True}) == {}
+
+
+@pytest.mark.parametrize("account", ["1234", "12345678901x", "1234567890123", "१२३४५६७८९०१२"])
+def test_the_account_of_a_bucket_has_12_digits(faults: Faults, account: str) -> None:
+    assert set(faults(s3(s3_account_id=account))) == {"s3_account_id"}
+    assert faults(s3(s3_account_id="123456789012")) == {}
 
 
 @pytest.mark.parametrize("connector", ["postgres:public.orders", "file:orders.csv"])
@@ -172,7 +185,8 @@ def test_a_count_is_a_whole_number(faults: Faults, count: str) -> None:
 
 
 def test_a_parameter_without_effect_is_accepted_and_says_so(added: Added) -> None:
-    assert "no effect" in warnings(added(s3(client_timeout="30s")))["client_timeout"]
+    local = {"from": "file:a.csv", "name": "t", "params": {"client_timeout": "30s"}}
+    assert "no effect" in warnings(added(local))["client_timeout"]
 
 
 class TestFile:

@@ -24,21 +24,28 @@ from weir.context_lake.surroundings import Surroundings
 
 SOURCES = Path(lake_runtime.__file__).parent / "sources"
 MODULES = {
-    "s3": ("s3", "objects", "listing"),
+    "s3": ("s3", "objects", "listing", "durations"),
     "gcs": ("gcs", "objects", "listing"),
-    "abfs": ("abfs", "objects", "listing"),
+    "abfs": ("abfs", "objects", "listing", "durations"),
     "https": ("download", "listing"),
     "http": ("download", "listing"),
     "file": ("file", "listing"),
-    "postgres": ("postgres",),
-    "mysql": ("mysql",),
-    "sqlite": ("sqlite",),
-    "duckdb": ("duckdb",),
+    "import": ("file", "listing"),
+    "postgres": ("postgres", "database"),
+    "mysql": ("mysql", "database"),
+    "sqlite": ("sqlite", "database"),
+    "duckdb": ("duckdb", "database"),
     "delta_lake": ("delta",),
-    "iceberg": ("iceberg", "objects"),
+    "iceberg": ("iceberg", "iceberg_catalog", "objects"),
 }
 # What the desk itself does with a parameter: it compares it, or hands it on by its newer name.
-OF_THE_DESK = {"path", "file_format", "csv_schema_infer_max_records", "hive_infer_partitions"}
+OF_THE_DESK = {
+    "s3_account_id",
+    "path",
+    "file_format",
+    "csv_schema_infer_max_records",
+    "hive_infer_partitions",
+}
 SECRET = re.compile(
     r"secret|token|pass(?!es)|(?<!s)_key$|session_token|sas_|connection_string|credential|_s3_key$|headers$"
     r"|access_key|service_account_key|ca_certificate"

@@ -93,8 +93,14 @@ class TestPostgres:
         [
             ("postgres://u:p@127.0.0.1/db", "not a public one"),
             ("host=10.0.0.1 user=u", "not a public one"),
-            ("postgres://u:p@db.example.com/db?sslrootcert=/etc/passwd", "must not set sslrootcert"),
-            ("host=a.example.com user=u passfile=/etc/passwd", "must not set passfile"),
+            (
+                "postgres://u:p@db.example.com/db?sslrootcert=/etc/passwd",
+                "must set nothing but host, port, dbname, user, password",
+            ),
+            (
+                "host=a.example.com user=u passfile=/etc/passwd",
+                "must set nothing but host, port, dbname, user, password",
+            ),
             ("host=/run user=u", "one host's name"),
             ("host=a.example.com,b.example.com user=u", "one host's name"),
             ("mysql://u@db.example.com/db", "must read postgresql://"),
@@ -260,15 +266,15 @@ class TestGoogle:
                 gcs_auth="application_default",
                 gcs_service_account_path="/etc/key.json",
                 gcs_endpoint="http://store.example.com",
-                hive_partitioning_enabled=True,
+                client_timeout="10s",
             )
         )
         assert found == {
             "gcs_auth": "gcs_auth application_default is not available in this version",
             "gcs_service_account_path": "gcs_service_account_path is not available in this version; "
             "use gcs_service_account_key",
-            "gcs_endpoint": "gcs_endpoint must begin with https://",
-            "hive_partitioning_enabled": "hive_partitioning_enabled is not available for this store",
+            "gcs_endpoint": "gcs_endpoint begins with http://, which needs allow_http set to true",
+            "client_timeout": "client_timeout is not available in this version",
         }
 
 
@@ -380,9 +386,53 @@ class TestIceberg:
         found = faults(dataset("iceberg:https://catalog.example.com/v1/namespaces/shop"))
         assert "/namespaces/<namespace>/tables/<table>" in found["from"]
 
-    def test_catalogs_are_not_available(self, faults: Faults) -> None:
-        found = faults(dataset("iceberg:https://catalog.example.com/v1/namespaces/shop/tables/orders"))
-        assert "not available in this version" in found["from"]
+    def test_a_table_of_a_catalog_is_named_by_its_url(self, faults: Faults, around: Surroundings) -> None:
+        source = "iceberg:https://catalog.example.com/api/v1/wh/namespaces/shop/tables/orders"
+        assert faults(dataset(source, token="x", iceberg_s3_region="eu-west-1")) == {}
+        assert faults(dataset(source, oauth2_credential="id:secret", oauth2_scope="all")) == {}
+        assert located(around, source).location == source.removeprefix("iceberg:")
+
+    @pytest.mark.parametrize(
+        ("source", "params", "path"),
+        [
+            ("https://c.example.com/v1/namespaces/shop", {}, "from"),
+            ("https://c.example.com/namespaces/shop/tables/t", {}, "from"),
+            ("https://u:p@c.example.com/v1/namespaces/shop/tables/t", {}, "from"),
+            ("https://c.example.com/v1/namespaces/shop/tables/t?token=x", {}, "from"),
+            ("http://c.example.com/v1/namespaces/shop/tables/t", {}, "from"),
+            ("https://169.254.169.254/v1/namespaces/shop/tables/t", {}, "from"),
+            ("glue:123/v1/namespaces/shop/tables/t", {}, "from"),
+            (
+                "https://c.example.com/v1/namespaces/s/tables/t",
+                {"metadata_path": "x.json"},
+                "iceberg_metadata_path",
+            ),
+            (
+                "https://c.example.com/v1/namespaces/s/tables/t",
+                {"oauth2_credential": "x"},
+                "iceberg_oauth2_credential",
+            ),
+            (
+                "https://c.example.com/v1/namespaces/s/tables/t",
+                {"oauth2_scope": "x"},
+                "iceberg_oauth2_credential",
+            ),
+            (
+                "https://c.example.com/v1/namespaces/s/tables/t",
+                {"oauth2_credential": "a:b", "oauth2_server_url": "http://idp.example.com"},
+                "iceberg_oauth2_server_url",
+            ),
+            (
+                "https://c.example.com/v1/namespaces/s/tables/t",
+                {"token": "x", "oauth2_credential": "a:b"},
+                "iceberg_oauth2_credential",
+            ),
+        ],
+    )
+    def test_what_a_catalogs_table_must_not_say(
+        self, faults: Faults, source: str, params: dict[str, str], path: str
+    ) -> None:
+        assert list(faults(dataset(f"iceberg:{source}", **params))) == [path]
 
     def test_a_folder_needs_its_metadata_file(self, faults: Faults) -> None:
         assert faults(dataset("iceberg:tables/t")) == {
@@ -401,7 +451,7 @@ class TestIceberg:
         found = faults(dataset("iceberg:tables/v1.metadata.json", iceberg_s3_region="eu-west-1"))
         assert list(found) == ["iceberg_s3_region"]
         body = dataset("iceberg:s3://bucket/v1.metadata.json", iceberg_token="x")
-        assert faults(body) == {"iceberg_token": "iceberg_token is not available in this version"}
+        assert faults(body) == {"iceberg_token": "iceberg_token needs from to be a catalog's URL"}
 
 
 @pytest.mark.parametrize(("name", "kind"), [("a.avro", "avro"), ("a.arrow", "arrow"), ("a.feather", "arrow")])
@@ -423,3 +473,70 @@ def test_avro_and_arrow_are_known_by_their_extensions(around: Surroundings, name
 )
 def test_an_unknown_parameter_is_refused_everywhere(faults: Faults, source: str) -> None:
     assert "unknown parameter" in faults(dataset(source, colour="red"))["colour"]
+
+
+class TestFileOptions:
+    @pytest.mark.parametrize(
+        ("source", "example", "below"),
+        [
+            ("s3://bkt/p/", "s3://bkt/p/y=1/a.csv", "y=1/a.csv"),
+            ("s3://bkt/p", "s3://bkt/p/y=1/", "y=1/"),
+            ("gs://bkt/p/", "gs://bkt/p/a.csv", "a.csv"),
+            (
+                "abfs://c@acc.dfs.core.windows.net/p/",
+                "abfs://c@acc.dfs.core.windows.net/p/a b.csv",
+                "a b.csv",
+            ),
+            ("file:in/p", "file:in/p/a.csv", "a.csv"),
+        ],
+    )
+    def test_an_example_under_from_reaches_the_runtime(
+        self, around: Surroundings, source: str, example: str, below: str
+    ) -> None:
+        options = located(around, source, file_format="csv", schema_source_path=example).options
+        assert options["schema_source_path"] == below
+
+    @pytest.mark.parametrize(
+        "example",
+        [
+            "s3://bkt/q/a.csv",
+            "s3://bkt/px/a.csv",
+            "s3://bkt/p/../q/a.csv",
+            "s3://bkt/p/",
+            "s3:bkt/p/a.csv",
+            "gs://bkt/p/a.csv",
+            "a.csv",
+        ],
+    )
+    def test_an_example_elsewhere_is_refused(self, faults: Faults, example: str) -> None:
+        found = faults(dataset("s3://bkt/p/", file_format="csv", schema_source_path=example))
+        assert found == {
+            "schema_source_path": "schema_source_path must lie under from, and be written as from is"
+        }
+
+    def test_an_example_of_one_file_or_of_arrays_is_refused(self, faults: Faults) -> None:
+        found = faults(dataset("s3://bkt/a.csv", schema_source_path="s3://bkt/a.csv/b.csv"))
+        assert found == {"schema_source_path": "schema_source_path needs from to be a directory"}
+        params = {"file_format": "json", "json_format": "array", "schema_source_path": "s3://bkt/p/a.json"}
+        assert faults(dataset("s3://bkt/p/", **params)) == {
+            "schema_source_path": "schema_source_path is not available with json_format array"
+        }
+
+    def test_columns_of_the_file_are_for_files(self, faults: Faults, added: Callable[..., Revision]) -> None:
+        wanted = {"_size": "enabled", "_location": "enabled", "_last_modified": "disabled", "owner": "me"}
+        kept = added({"from": "s3://bkt/a.csv", "name": "t", "metadata": wanted}).document.datasets[0]
+        assert kept.metadata == wanted
+        assert kept.file_columns == ["_location", "_size"]
+        plain = added({"from": "s3://bkt/a.csv", "name": "t", "metadata": {"owner": "me"}}).document.datasets[
+            0
+        ]
+        assert plain.fingerprint != kept.fingerprint
+        assert faults({"from": "s3://bkt/a.csv", "name": "t", "metadata": {"_size": True}}) == {
+            "metadata._size": "_size must be one of enabled, disabled"
+        }
+        body = dataset("sqlite:t", sqlite_open="a.db") | {
+            "metadata": {"_size": "enabled", "_location": "disabled"}
+        }
+        assert faults(body) == {
+            "metadata._size": "_size is offered for s3, gcs, abfs, https, http, file datasets only"
+        }

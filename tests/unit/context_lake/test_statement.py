@@ -182,9 +182,9 @@ def test_broken_text_is_a_fault_and_nothing_else(sql: str) -> None:
     ],
 )
 def test_no_text_takes_the_reader_more_than_a_moment(sql: str) -> None:
-    started = time.monotonic()
+    started = time.thread_time()
     try:
         read_statement(sql)
     except StatementFault as fault:
         assert str(fault)
-    assert time.monotonic() - started < 5
+    assert time.thread_time() - started < 5

@@ -14,7 +14,7 @@ other = os.open("/dev/zero", os.O_RDONLY)
 parent = os.getpid()
 pid = os.fork()
 if pid == 0:
-    confine(parent=parent, keep=kept, memory_limit_bytes=1 << 30)
+    confine(parent=parent, keep=(kept,), memory_limit_bytes=1 << 30)
     found = sorted(int(name) for name in os.listdir("/proc/self/fd"))[:-1]
     print(json.dumps({"environ": dict(os.environ), "files": found, "kept": kept,
                       "stdin": os.readlink("/proc/self/fd/0")}), flush=True)

@@ -154,3 +154,35 @@ def test_a_statement_that_is_no_query_is_not_allowed(sql: str) -> None:
 )  # fmt: skip
 def test_a_query_and_a_syntax_error_go_on_to_the_engine(sql: str) -> None:
     guard.check(sql)
+
+
+@pytest.mark.parametrize(
+    ("query", "is_so"),
+    [
+        ("select * from t", True),
+        ('explain select extract(year from d), count(*) from "T" group by 1', True),
+        ("select * from t, u", False),
+        ("select * from t join u using (a)", False),
+        ("select * from t where a in (select a from u)", False),
+        ("select * from t union select * from t", False),
+        ("with c as (select * from t) select * from c", False),
+        ("select * from v", False),
+    ],
+)
+def test_a_statement_of_one_table_is_known(query: str, is_so: bool) -> None:
+    assert guard.check(query, views={"v": 2}).is_of_one_table is is_so
+
+
+@pytest.mark.parametrize(
+    ("query", "is_so"),
+    [
+        ("select * from t where id = 5", True),
+        ("select a, b from t order by a limit 10", True),
+        ("select count(*) from t where id = 5", False),
+        ("select a from t group by a", False),
+        ("select distinct a from t", False),
+        ("select * from t join u using (a) where t.id = 5", False),
+    ],
+)
+def test_a_statement_that_only_picks_rows_is_known(query: str, is_so: bool) -> None:
+    assert guard.check(query).looks_for_rows is is_so

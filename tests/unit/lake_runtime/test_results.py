@@ -14,8 +14,8 @@ from weir.lake_runtime.results import Summary, distinct_names, encoder_for, slic
 SUMMARY = Summary(rowCount=3, truncated=False, durationMs=1.5, coldStart=False)
 
 
-def encoded(batch: pa.RecordBatch, form: str = "json") -> bytes:
-    encoder = encoder_for(form, batch.schema)
+def encoded(batch: pa.RecordBatch, form: str = "json", *, int64_as_text: bool = False) -> bytes:
+    encoder = encoder_for(form, batch.schema, int64_as_text=int64_as_text)
     return encoder.head() + b"".join(encoder.rows(part) for part in slices(batch)) + encoder.tail(SUMMARY)
 
 
@@ -49,6 +49,10 @@ CASES: list[tuple[pa.Array, str]] = [
     (pa.array([b"\x00\xff", b"ab", None], pa.binary(2)), '"00ff" "6162" null'),
     (pa.array([b"\x00\xff", b"", None], pa.binary_view()), '"00ff" "" null'),
     (pa.array([dt.date(2024, 1, 2), dt.date(1, 1, 1), None]), '"2024-01-02" "0001-01-01" null'),
+    # The first and last day of four digits' years, and one beyond, which carries a sign.
+    (pa.array([-719_528, 2_932_896, None], pa.int32()).cast(pa.date32()), '"0000-01-01" "9999-12-31" null'),
+    (pa.array([2_932_897, 0, None], pa.int32()).cast(pa.date32()), '"+10000-01-01" "1970-01-01" null'),
+    (pa.array([None, None, None], pa.date32()), "null null null"),
     (
         pa.array([dt.date(2024, 1, 2), dt.date(1969, 1, 1), None], pa.date64()),
         '"2024-01-02" "1969-01-01" null',
@@ -92,7 +96,15 @@ CASES: list[tuple[pa.Array, str]] = [
         pa.array([[(dt.date(2024, 1, 2), 5)], [], None], pa.map_(pa.date32(), pa.int64())),
         '{"2024-01-02":5} {} null',
     ),
+    (pa.array([[(True, 5)], [], None], pa.map_(pa.bool_(), pa.int64())), '{"true":5} {} null'),
+    (pa.array([[(b"\x01", 5)], [], None], pa.map_(pa.binary(), pa.int64())), '{"01":5} {} null'),
+    (
+        pa.array([[(1, 5)], [], None], pa.map_(pa.timestamp("ns"), pa.int64())),
+        '{"1970-01-01T00:00:00.000000001":5} {} null',
+    ),
     (pa.array(["a", "b", None]).dictionary_encode(), '"a" "b" null'),
+    (pa.array([1, 0, None], pa.time64("ns")), '"00:00:00.000000001" "00:00:00" null'),
+    (pa.array([1_000_000_001, 0, None], pa.duration("ns")), '"PT1.000000001S" "P0D" null'),
     (pa.nulls(3), "null null null"),
     (pa.array([[dt.date(2024, 1, 2)], [], None], pa.list_(pa.date64())), '["2024-01-02"] [] null'),
     (
@@ -186,3 +198,35 @@ def test_an_arrow_stream_reads_back() -> None:
     table = pa.ipc.open_stream(encoded(batch, "arrow")).read_all()
     assert table.column_names == ["x", "x_1"]
     assert table.to_pydict() == {"x": [1, 2], "x_1": ["a", None]}
+
+
+BIG = 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    ("array", "shown"),
+    [
+        (pa.array([BIG], pa.int64()), str(BIG)),
+        (pa.array([2**64 - 1], pa.uint64()), str(2**64 - 1)),
+        (pa.array([7], pa.int32()), 7),
+        (pa.array([1.5]), 1.5),
+        (pa.array([None], pa.int64()), None),
+        (pa.array([BIG], pa.int64()).dictionary_encode(), str(BIG)),
+        (pa.array([[BIG, None]], pa.list_(pa.int64())), [str(BIG), None]),
+        (pa.array([[BIG]], pa.large_list(pa.int64())), [str(BIG)]),
+        (pa.array([[BIG]], pa.list_(pa.int64(), 1)), [str(BIG)]),
+        (pa.array([{"a": BIG, "b": 1.5}]), {"a": str(BIG), "b": 1.5}),
+        (pa.array([[("k", BIG)]], pa.map_(pa.string(), pa.int64())), {"k": str(BIG)}),
+        (pa.array([[(BIG, BIG)]], pa.map_(pa.int64(), pa.int64())), {str(BIG): str(BIG)}),
+    ],
+    ids=lambda v: str(v.type) if isinstance(v, pa.Array) else "",
+)
+def test_integers_of_64_bits_are_texts_when_asked_for(array: pa.Array, shown: Any) -> None:
+    batch = pa.record_batch([array], names=["v"])
+    assert json.loads(encoded(batch, int64_as_text=True))["rows"] == [{"v": shown}]
+    assert json.loads(encoded(batch, "ndjson", int64_as_text=True)) == {"v": shown}
+
+
+def test_a_nested_text_may_hold_what_unicode_calls_the_end_of_a_line() -> None:
+    batch = pa.record_batch([pa.array([["a\u2028b\u0085c"], ["d"]])], names=["x"])
+    assert encoded(batch, "csv").decode() == 'x\n"[""a\u2028b\u0085c""]"\n"[""d""]"\n'

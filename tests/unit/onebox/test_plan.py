@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from weir.onebox.plan import Addresses, OneboxSettings, plan_services, service_names
+from weir.onebox.plan import Addresses, OneboxSettings, plan_services, service_names, supervised
+from weir.onebox.supervisor import SERVERS_STOP
 
 PORTS = {name: 21_000 + number for number, name in enumerate(
     ("gateway", "context-lake", "agent-engine", "worker", "lake-host", "demo-model")
@@ -61,3 +62,12 @@ def test_only_the_gateway_is_asked_for_its_health():
     _, plan = _plan()
     assert plan["gateway"].health_url == "http://127.0.0.1:21000/api/v1/health"
     assert [name for name, spec in plan.items() if spec.health_url] == ["gateway"]
+
+
+def test_whoever_is_leaned_on_stops_later_and_not_by_a_signal_to_the_group():
+    _, plan = _plan()
+    services = {name: supervised(spec, ("weir",), Path("/logs")) for name, spec in plan.items()}
+    order = {name: service.stop_order for name, service in services.items()}
+    assert order["gateway"] < order["agent-engine"] < order["context-lake"] < order["lake-host"]
+    assert order["worker"] == order["demo-model"] == order["lake-host"] < SERVERS_STOP
+    assert all(service.command.own_group for service in services.values())

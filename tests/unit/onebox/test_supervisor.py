@@ -92,7 +92,7 @@ async def test_servers_stop_after_the_services_that_lean_on_them(supervisor, tmp
         script = f"trap 'sleep 0.2; echo {name} >> {tmp_path}/order; exit 0' TERM; echo {name} >> {ready}; while :; do sleep 0.05; done"
         return _command(tmp_path, script)
 
-    await supervisor.start(Service(name="server", command=traps("server"), stops_last=True))
+    await supervisor.start(Service(name="server", command=traps("server"), stop_order=1))
     await supervisor.start(Service(name="service", command=traps("service")))
     await _until_lines(ready, 2)
     await supervisor.stop()

@@ -83,6 +83,8 @@ def test_every_kind_of_value_is_read() -> None:
         ("WEIR_LOCAL_SESSION_TTL", "0s"),
         ("WEIR_BOOTSTRAP_ADMIN_TOKEN", "bb_short"),
         ("WEIR_REFRESH_DEBOUNCE_SECONDS", "fast"),
+        ("WEIR_REFRESH_DEBOUNCE_SECONDS", "-1"),
+        ("WEIR_REFRESH_DEBOUNCE_SECONDS", "nan"),
         ("WEIR_LOG_LEVEL", "loud"),
     ],
 )

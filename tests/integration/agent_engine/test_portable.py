@@ -1,0 +1,321 @@
+"""Configuration documents: out, in again, elsewhere; merged whole or not at all."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from tests.integration.agent_engine.conftest import Caller, World
+
+from weir_shared.db.pool import Database
+
+YAML = {"content-type": "application/x-yaml"}
+
+
+async def send(caller: Caller, document: Any, query: str = "", **headers: str) -> httpx.Response:
+    content = document if isinstance(document, bytes) else yaml.safe_dump(document).encode()
+    return await caller.http.post(f"/api/v1/config/import{query}", content=content, headers=YAML | headers)
+
+
+async def imported(caller: Caller, document: Any, query: str = "") -> dict[str, Any]:
+    answer = await send(caller, document, query)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def refused(caller: Caller, document: Any) -> dict[str, Any]:
+    answer = await send(caller, document)
+    assert answer.status_code == 400, answer.text
+    return answer.json()
+
+
+async def exported(caller: Caller) -> str:
+    answer = await caller.call("GET", "/config/export")
+    assert answer.status_code == 200
+    return answer.text
+
+
+def without_time(text: str) -> str:
+    return text.partition("\n")[2]
+
+
+@pytest.fixture
+async def elsewhere(world: World, database: Database) -> AsyncIterator[Caller]:
+    """An administrator of another fresh tenant."""
+    tenant_id = str(uuid.uuid4())
+    async with database.any_tenant() as connection:
+        await connection.execute("insert into tenants (id) values ($1)", tenant_id)
+    caller = world.caller(tenant_id)
+    yield caller
+    await caller.http.aclose()
+
+
+DOCUMENT: dict[str, Any] = {
+    "models": [
+        {"name": "main-chat", "type": "openai-compatible", "model_name": "medium", "api_key": "sk-canary-1"},
+        {"name": "aside", "type": "ollama", "model_name": "small", "is_default": True},
+        {"name": "embed", "type": "ollama", "kind": "embedding", "model_name": "nomic", "embedding_dim": 768},
+    ],
+    "agents": [
+        {
+            "name": "front-desk",
+            "model": "main-chat",
+            "system": 'Greet.\nDelegate: "kindly".\n',
+            "lifecycle": "spawn",
+            "tool_execution": "parallel",
+            "max_steps": 40,
+            "temperature": 0.2,
+            "stop_sequences": ["END", "no", "017"],
+            "tools": ["lake_query", "show_structured_output"],
+            "can_spawn": ["clerk"],
+            "confirm_before": ["lake_query"],
+            "capabilities": [{"type": "memory", "config": {"max_entries": 50}}],
+        },
+        {"name": "clerk", "system_prompt": "Answer."},
+    ],
+    "schemas": [
+        {
+            "name": "help-desk",
+            "description": "Customers' desk",
+            "entry_agent": "front-desk",
+            "chat_enabled": True,
+            "relations": [{"source": "front-desk", "target": "clerk", "config": {"x": 1}}],
+        }
+    ],
+}
+
+
+async def test_a_document_makes_everything_it_names_and_refers_to(admin: Caller) -> None:
+    answer = await imported(admin, DOCUMENT)
+    assert (answer["status"], answer["agents_imported"], answer["models_imported"]) == ("ok", 2, 3)
+    assert answer["changes"]["schemas"] == {"created": 1, "updated": 0, "unchanged": 0}
+    agent = await admin.ask(200, "GET", "/agents/front-desk")
+    assert (agent["model"], agent["max_steps"], agent["can_spawn"]) == ("main-chat", 40, ["clerk"])
+    assert (await admin.ask(200, "GET", "/agents/clerk"))["model"] == "aside"
+    model = await admin.ask(200, "GET", "/models/main-chat")
+    assert (model["type"], model["has_api_key"], model["is_default"]) == ("openai_compatible", True, False)
+    schema = await admin.ask(200, "GET", "/schemas/help-desk")
+    assert (schema["entry_agent_name"], schema["chat_enabled"]) == ("front-desk", True)
+    [relation] = await admin.ask(200, "GET", "/schemas/help-desk/agent-relations")
+    assert (relation["source"], relation["target"], relation["config"]) == ("front-desk", "clerk", {"x": 1})
+
+
+async def test_an_export_over_itself_changes_nothing(admin: Caller) -> None:
+    await imported(admin, DOCUMENT)
+    before = await exported(admin)
+    seen = {path: await admin.ask(200, "GET", path) for path in ("/agents/front-desk", "/models", "/schemas")}
+    answer = await imported(admin, before.encode())
+    for counts in answer["changes"].values():
+        assert (counts["created"], counts["updated"]) == (0, 0)
+    assert answer["warnings"] == []
+    assert without_time(await exported(admin)) == without_time(before)
+    for path, was in seen.items():
+        assert await admin.ask(200, "GET", path) == was
+
+
+async def test_an_export_makes_the_same_configuration_elsewhere(admin: Caller, elsewhere: Caller) -> None:
+    await imported(admin, DOCUMENT)
+    text = await exported(admin)
+    await imported(elsewhere, text.encode())
+    assert without_time(await exported(elsewhere)) == without_time(text)
+
+
+async def test_an_export_holds_no_secret_and_is_a_file(admin: Caller) -> None:
+    await imported(admin, DOCUMENT)
+    answer = await admin.call("GET", "/config/export")
+    assert answer.headers["content-type"].startswith("application/x-yaml")
+    assert answer.headers["content-disposition"] == 'attachment; filename="weir-config.yaml"'
+    assert "sk-canary" not in answer.text
+    assert "api_key" not in answer.text
+    as_json = await admin.call("GET", "/config/export", headers={"accept": "application/json"})
+    assert as_json.json() == yaml.safe_load(answer.text)
+
+
+async def test_a_key_that_is_kept_stays_unless_another_is_given(admin: Caller) -> None:
+    await imported(admin, DOCUMENT)
+    model = {"name": "main-chat", "type": "openai_compatible", "model_name": "medium"}
+    answer = await imported(admin, {"models": [model | {"api_key": "${MAIN_KEY}"}]})
+    assert answer["changes"]["models"]["unchanged"] == 1
+    assert any("models.main-chat.api_key" in warning for warning in answer["warnings"])
+    assert (await admin.ask(200, "GET", "/models/main-chat"))["has_api_key"] is True
+
+
+async def test_sections_may_map_names_to_things(admin: Caller) -> None:
+    await imported(admin, {"models": {"m": {"type": "ollama", "model_name": "x"}}, "agents": {"a": None}})
+    assert (await admin.ask(200, "GET", "/agents/a"))["model"] == "m"
+
+
+async def test_what_a_document_leaves_out_stays(admin: Caller) -> None:
+    await imported(admin, DOCUMENT)
+    await imported(admin, {"agents": [{"name": "front-desk", "max_steps": 9}]})
+    agent = await admin.ask(200, "GET", "/agents/front-desk")
+    assert (agent["max_steps"], agent["tools"]) == (9, ["lake_query", "show_structured_output"])
+    assert len(await admin.ask(200, "GET", "/agents")) == 2
+
+
+async def test_relations_that_are_given_are_the_whole_graph(admin: Caller) -> None:
+    await imported(admin, DOCUMENT | {"agents": [*DOCUMENT["agents"], {"name": "third"}]})
+    turned = [{"source": "front-desk", "target": "third"}]
+    await imported(admin, {"schemas": [{"name": "help-desk", "relations": turned}]})
+    [relation] = await admin.ask(200, "GET", "/schemas/help-desk/agent-relations")
+    assert (relation["source"], relation["target"]) == ("front-desk", "third")
+
+
+async def test_every_fault_is_told_with_its_place_and_nothing_is_done(admin: Caller) -> None:
+    await imported(admin, DOCUMENT)
+    before = without_time(await exported(admin))
+    refusal = await refused(
+        admin,
+        {
+            "models": [
+                {"name": "new", "type": "ollama", "model_name": "x"},
+                {"name": "bad", "type": "nobody"},
+            ],
+            "agents": [
+                {"name": "front-desk", "max_steps": -1, "temperature": 9},
+                {"name": "lost", "model": "no-such"},
+                {"name": "Not A Name"},
+            ],
+            "schemas": [
+                {
+                    "name": "help-desk",
+                    "relations": [
+                        {"source": "front-desk", "target": "clerk"},
+                        {"source": "clerk", "target": "front-desk"},
+                    ],
+                }
+            ],
+        },
+    )
+    places = {error["path"] for error in refusal["errors"]}
+    assert places >= {
+        "models.bad.model_name",
+        "agents.front-desk.max_steps",
+        "agents.front-desk.temperature",
+        "agents.lost.model",
+        "agents.Not A Name.name",
+        "schemas.help-desk.target",
+    }
+    assert without_time(await exported(admin)) == before
+
+
+async def test_an_import_may_be_tried_first(admin: Caller) -> None:
+    answer = await imported(admin, DOCUMENT, "?dry_run=true")
+    assert (answer["dry_run"], answer["changes"]["agents"]["created"]) == (True, 2)
+    assert await admin.ask(200, "GET", "/agents") == []
+    assert await admin.ask(200, "GET", "/models") == []
+
+
+async def test_documents_of_other_systems_are_read_with_a_warning(admin: Caller) -> None:
+    answer = await imported(
+        admin,
+        {
+            "models": {
+                "providers": [
+                    {"name": "m", "provider": "openai", "model": "gpt", "base_url": "https://x.example/v1"}
+                ],
+                "byok": {"enabled": True},
+            },
+            "agents": {
+                "a": {
+                    "model_name": "m",
+                    "tools": {"builtin": ["lake_tables"], "custom": [{"name": "t"}]},
+                    "knowledge": "./docs",
+                    "kit": "developer",
+                    "unheard_of": 1,
+                }
+            },
+            "byok": {"enabled": True},
+            "triggers": [{"title": "x"}],
+            "nonsense": 1,
+        },
+    )
+    assert (await admin.ask(200, "GET", "/agents/a"))["tools"] == ["lake_tables"]
+    assert (await admin.ask(200, "GET", "/models/m"))["model_name"] == "gpt"
+    places = [warning.partition(":")[0] for warning in answer["warnings"]]
+    assert {"models.byok", "agents.a.tools.custom", "agents.a.knowledge", "agents.a.kit"} <= set(places)
+    assert {"agents.a.unheard_of", "byok", "triggers", "nonsense"} <= set(places)
+
+
+HOSTILE: dict[str, bytes] = {
+    "not closed": b"agents: [unclosed",
+    "deep": b"[" * 30_000,
+    "aliases": b"a: &a [1]\nagents: *a\n",
+    "a tag": b"agents: !!python/object/apply:os.system ['true']\n",
+    "a list": b"- a\n- b\n",
+    "a text": b"hello",
+    "a section that is a number": b"agents: 5\n",
+    "a thing that is a text": b"agents: [hello]\n",
+    "a thing without a name": b"agents: [{model: x}]\n",
+    "a name twice": b"agents: [{name: a}, {name: a}]\n",
+    "a name that is a number": b"agents: {1: {}}\n",
+    "a NUL": b'agents: [{name: a, system: "x\\0y"}]\n',
+    "half a surrogate pair": b'agents: [{name: a, system: "\\ud800"}]\n',
+    "a number beyond any": b"agents: [{name: a, max_steps: 1" + b"0" * 400 + b"}]\n",
+    "no number": b"agents: [{name: a, temperature: .nan}]\n",
+    "a date for a name": b"agents: [{name: 2026-01-01}]\n",
+    "relations of nonsense": b"schemas: [{name: s, relations: {a: 5}}]\n",
+    "bytes": b"\x00\x01\xff",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_a_hostile_document_is_the_callers_fault(admin: Caller, name: str) -> None:
+    refusal = await refused(admin, HOSTILE[name])
+    assert refusal["message"]
+    assert await admin.ask(200, "GET", "/agents") == []
+
+
+async def test_a_document_of_ten_thousand_agents_is_refused_by_its_size(admin: Caller) -> None:
+    many = [{"name": f"agent-{n}", "system": "x" * 100} for n in range(10_000)]
+    answer = await send(admin, {"agents": many})
+    assert answer.status_code in (400, 413)
+
+
+async def test_json_is_taken_too(admin: Caller) -> None:
+    content = b'{"models": [{"name": "m", "type": "ollama", "model_name": "x"}]}'
+    answer = await admin.http.post("/api/v1/config/import", content=content)
+    assert answer.status_code == 200
+    deep = b"[" * 100_000
+    answer = await admin.http.post(
+        "/api/v1/config/import", content=deep, headers={"content-type": "application/json"}
+    )
+    assert answer.status_code == 400
+
+
+async def test_an_empty_document_is_nothing_to_do(admin: Caller) -> None:
+    assert (await imported(admin, b""))["agents_imported"] == 0
+
+
+async def test_one_tenants_document_touches_no_other(admin: Caller, elsewhere: Caller) -> None:
+    await imported(elsewhere, DOCUMENT)
+    before = without_time(await exported(elsewhere))
+    await imported(admin, DOCUMENT | {"agents": [{"name": "front-desk", "max_steps": 3}], "schemas": []})
+    assert without_time(await exported(elsewhere)) == before
+
+
+async def test_a_reload_counts_what_there_is(admin: Caller) -> None:
+    await imported(admin, DOCUMENT)
+    answer = await admin.ask(200, "POST", "/config/reload")
+    assert (answer["status"], answer["agents_loaded"], answer["models_loaded"]) == ("ok", 2, 3)
+
+
+async def test_only_who_may_configure_may(world: World, tenant_id: str) -> None:
+    reader = world.caller(tenant_id, "agents:write", "models:write")
+    await reader.ask(403, "GET", "/config/export")
+    assert (await send(reader, DOCUMENT)).status_code == 403
+
+
+async def test_imports_at_once_leave_one_of_them_whole(admin: Caller) -> None:
+    def wanted(steps: int) -> dict[str, Any]:
+        agents = [{"name": f"agent-{n}", "max_steps": steps} for n in range(8)]
+        return {"models": DOCUMENT["models"], "agents": agents}
+
+    answers = await asyncio.gather(*(send(admin, wanted(steps)) for steps in range(1, 7)))
+    assert all(answer.status_code in (200, 400) for answer in answers), [a.text for a in answers]
+    assert any(answer.status_code == 200 for answer in answers)
+    steps = {(await admin.ask(200, "GET", f"/agents/agent-{n}"))["max_steps"] for n in range(8)}
+    assert len(steps) == 1
