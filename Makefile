@@ -12,7 +12,7 @@ test: $(VENV)/.dev
 	@$(RUN) -m ruff check services shared tests
 	@$(RUN) -m ruff format --check services shared tests
 	@$(RUN) -m basedpyright
-	@$(RUN) -m pytest -q
+	@sh tests/run.sh $(RUN)
 
 bench: $(VENV)/.dev
 	@$(RUN) -m tests.benchmarks

@@ -246,7 +246,6 @@ class RuntimeApp:
         if run.was_cancelled or work.cancelled():
             if run.cancel_source is not None:
                 await asyncio.to_thread(run.cancel_source)
-            self._keep(reckon(run, self._deadlines))
             self._keep(reckon(run, self._deadlines, lambda: self._kept.is_reading))
         if not work.cancelled():
             work.result()

@@ -4,8 +4,11 @@ A cancelled nested-loop join keeps its threads busy for ever, and planning canno
 """
 
 import asyncio
+import contextlib
+import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from weir.lake_runtime.deadline import Deadlines
 from weir.lake_runtime.query import Run
@@ -13,8 +16,9 @@ from weir.lake_runtime.query import Run
 PATIENCE_SECONDS = 1.0
 _CROWDED_SECONDS = 10.0
 _LOOK_SECONDS = 0.1
-# Below this share of one core over a look the process seems idle; so does one that is kept off a busy machine's
-# cores for a moment, hence several looks in a row.
+_THREADS = Path("/proc/self/task")
+# Below this share of one core over a look, and with no thread that wants a core, the process is idle. One that a busy
+# machine keeps off its cores uses none either, but its threads are runnable.
 _IDLE_SHARE = 0.1
 _IDLE_LOOKS = 3
 _STUBBORN = ("Cross Join", "Join:  Filter", "Join: Filter")
@@ -30,7 +34,7 @@ async def reckon(run: Run, deadlines: Deadlines, is_busy: Callable[[], bool] = l
     while (waited := time.monotonic() - started) < _CROWDED_SECONDS:
         used = time.process_time()
         await asyncio.sleep(_LOOK_SECONDS)
-        is_idle = time.process_time() - used < _IDLE_SHARE * _LOOK_SECONDS
+        is_idle = time.process_time() - used < _IDLE_SHARE * _LOOK_SECONDS and not _wants_a_core()
         idle_looks = idle_looks + 1 if is_idle else 0
         if idle_looks == _IDLE_LOOKS and not _is_planning(run):
             return
@@ -39,6 +43,17 @@ async def reckon(run: Run, deadlines: Deadlines, is_busy: Callable[[], bool] = l
             return
     if _is_planning(run) or _is_stubborn(run):
         deadlines.condemn()
+
+
+def _wants_a_core() -> bool:
+    """Whether any thread but this one is runnable (proc(5): the state is the first field after the name)."""
+    own = str(threading.get_native_id())
+    for thread in _THREADS.iterdir():
+        # A thread may end between its listing and the look at it.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if thread.name != own and (thread / "stat").read_text().rpartition(") ")[2].startswith("R"):
+                return True
+    return False
 
 
 def _is_planning(run: Run) -> bool:

@@ -1,6 +1,7 @@
 """The page between a runtime and its host, and the reckoning after a cancelled statement."""
 
 import asyncio
+import threading
 import time
 
 import pytest
@@ -40,6 +41,21 @@ async def test_a_process_that_comes_to_rest_is_spared(deadlines: Deadlines) -> N
     assert not deadlines.condemned
 
 
+async def test_a_process_that_is_kept_off_the_cores_is_not_at_rest(
+    deadlines: Deadlines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "process_time", lambda: 0.0)
+    goes_on = threading.Event()
+    worker = threading.Thread(target=_spin, args=(goes_on,))
+    worker.start()
+    try:
+        await reckoning.reckon(Run(), deadlines)
+    finally:
+        goes_on.set()
+        worker.join()
+    assert deadlines.condemned
+
+
 async def test_planning_that_goes_on_after_its_deadline_condemns_the_process(deadlines: Deadlines) -> None:
     run = Run()
     run.planning = asyncio.get_running_loop().create_future()
@@ -47,6 +63,11 @@ async def test_planning_that_goes_on_after_its_deadline_condemns_the_process(dea
     await reckoning.reckon(run, deadlines)
     assert deadlines.condemned
     assert time.monotonic() - started < reckoning.PATIENCE_SECONDS + 0.5
+
+
+def _spin(end: threading.Event) -> None:
+    while not end.is_set():
+        pass
 
 
 async def test_other_statements_are_not_cut_short_for_one_that_may_still_end(
