@@ -65,7 +65,7 @@ async def serve_mcp(
     made: MCPServer = make_server()
     app: Any = made.sse_app() if kind == "sse" else made.streamable_http_app()
     if seen is not None:
-        app = _watched(app, seen)
+        app = watched(app, seen)
     server = uvicorn.Server(
         uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, timeout_graceful_shutdown=1)
     )
@@ -82,7 +82,9 @@ async def serve_mcp(
             await task
 
 
-def _watched(app: Any, seen: Seen) -> Any:
+def watched(app: Any, seen: Seen) -> Any:
+    """The app, with what it is asked written down."""
+
     async def watch(scope: Any, receive: Any, send: Any) -> None:
         async def heard() -> Any:
             message = await receive()

@@ -21,10 +21,7 @@ def definitions() -> Sequence[ToolDefinition]:
     """Every tool that this version offers, as its models see it."""
     shown = StructuredOutput(lambda _block, _is_form: None, forms=True)
     return (
-        *(
-            kind.definition
-            for kind in (KnowledgeSearch, LakeQuery, LakeTables, MemoryRecall, MemoryStore)
-        ),
+        *(kind.definition for kind in (KnowledgeSearch, LakeQuery, LakeTables, MemoryRecall, MemoryStore)),
         shown.definition,
         SpawnAgent({}).definition,
     )
