@@ -37,7 +37,7 @@ async def mcp(standing: Standing, report: Report) -> None:
                 if number:
                     plain += alone
                     turns += within
-        asked = httpx.get(f"{address}/seen").json()
+        asked = await _asked_of(address)
     assert brain.requests
     _tell(report, plain, turns, asked)
 
@@ -73,6 +73,11 @@ def _furnish(standing: Standing, models: FakeModels, name: str, url: str) -> Bra
     for path, body in wanted.items():
         standing.client.post(f"/api/v1/{path}", json={"name": name} | body).raise_for_status()
     return brain
+
+
+async def _asked_of(address: str) -> dict[str, int]:
+    async with httpx.AsyncClient() as http:
+        return (await http.get(f"{address}/seen")).json()
 
 
 def _asked(number: int) -> dict[str, str]:

@@ -26,16 +26,20 @@ class Sections(Struct, kw_only=True):
     """A document's sections in the order in which they are applied, and what was understood but not taken."""
 
     models: list[Item] = field(default_factory=list[Item])
+    mcp_servers: list[Item] = field(default_factory=list[Item])
+    knowledge_bases: list[Item] = field(default_factory=list[Item])
     agents: list[Item] = field(default_factory=list[Item])
     schemas: list[Item] = field(default_factory=list[Item])
     warnings: list[str] = field(default_factory=list[str])
 
 
-SECTIONS = ("models", "agents", "schemas")
+SECTIONS = ("models", "mcp_servers", "knowledge_bases", "agents", "schemas")
 # Sections and keys of other systems' documents: nothing here corresponds to them.
 _FOREIGN = ("byok", "triggers", "engine", "database", "security", "logging", "version", "kind", "name")
 _FOREIGN_OF_AGENTS = ("knowledge", "escalation", "kit", "flow", "triggers")
 _RENAMED_MODEL = {"provider": "type", "model": "model_name", "model_kind": "kind", "default": "is_default"}
+_RENAMED_SERVER = {"transport": "type", "env": "env_vars"}
+_RENAMED_BASE = {"embedding_model": "embedding_model_id", "model": "embedding_model_id"}
 _RENAMED_AGENT = {"model_name": "model", "prompt": "system"}
 
 
@@ -60,7 +64,7 @@ def sections_of(data: Any) -> Sections:
     if data is None:
         return found
     if not isinstance(data, dict):
-        raise InvalidRequest("The document is a mapping with the keys agents, models and schemas")
+        raise InvalidRequest(f"The document is a mapping with the keys {', '.join(SECTIONS)}")
     for key, section in data.items():
         if key in SECTIONS:
             with faults.gathered():
@@ -72,7 +76,13 @@ def sections_of(data: Any) -> Sections:
                 f"{key}: is not known and was left out; the sections are {', '.join(SECTIONS)}"
             )
     faults.raise_any()
+    found.mcp_servers = _once_each(found.mcp_servers)
     return found
+
+
+def is_placeholder(value: Any) -> bool:
+    """Whether a value stands for one that is not in the document."""
+    return isinstance(value, str) and value.strip().startswith("${") and value.strip().endswith("}")
 
 
 def _models(found: Sections, section: Any, faults: Faults) -> None:
@@ -85,10 +95,38 @@ def _models(found: Sections, section: Any, faults: Faults) -> None:
         if isinstance(fields.get("type"), str):
             fields["type"] = provider_type(fields["type"]) or fields["type"]
         key = fields.get("api_key")
-        if isinstance(key, str) and key.strip().startswith("${"):
+        if is_placeholder(key):
             del fields["api_key"]
             found.warnings.append(f"{item.path}.api_key: a placeholder; a key that is kept stays as it is")
         found.models.append(Item(item.name, fields, item.path))
+
+
+def _mcp_servers(found: Sections, section: Any, faults: Faults) -> None:
+    for item in _items("mcp_servers", section, faults):
+        found.mcp_servers.append(_mcp_server(found, item))
+
+
+def _mcp_server(found: Sections, item: Item) -> Item:
+    fields = _renamed(item.fields, _RENAMED_SERVER)
+    if isinstance(fields.get("type"), str):
+        fields["type"] = fields["type"].replace("_", "-")
+    # Which of a server's tools an agent has is not chosen here.
+    if fields.pop("tools", None):
+        found.warnings.append(f"{item.path}.tools: was left out; an agent has all tools of its servers")
+    return Item(item.name, fields, item.path)
+
+
+def _once_each(servers: list[Item]) -> list[Item]:
+    """Of a server that agents describe too, what its own section says."""
+    kept: dict[str, Item] = {}
+    for server in sorted(servers, key=lambda server: not server.path.startswith("mcp_servers.")):
+        kept.setdefault(server.name, server)
+    return list(kept.values())
+
+
+def _knowledge_bases(found: Sections, section: Any, faults: Faults) -> None:
+    for item in _items("knowledge_bases", section, faults):
+        found.knowledge_bases.append(Item(item.name, _renamed(item.fields, _RENAMED_BASE), item.path))
 
 
 def _agents(found: Sections, section: Any, faults: Faults) -> None:
@@ -100,10 +138,14 @@ def _agents(found: Sections, section: Any, faults: Faults) -> None:
         tools = fields.get("tools")
         if isinstance(tools, dict):
             fields["tools"] = tools.get("builtin") or []
-            for key in sorted(set(tools) - {"builtin"}):
+            if isinstance(tools.get("mcp_servers"), dict):
+                named = _items(f"{item.path}.tools.mcp_servers", tools["mcp_servers"], faults)
+                found.mcp_servers += [_mcp_server(found, server) for server in named]
+                fields.setdefault("mcp_servers", [server.name for server in named])
+            for key in sorted(set(tools) - {"builtin", "mcp_servers"}):
                 if tools[key]:
                     found.warnings.append(
-                        f"{item.path}.tools.{key}: was left out; only builtin tools are named there"
+                        f"{item.path}.tools.{key}: was left out; builtin tools and MCP servers are named there"
                     )
         if "knowledge_bases" in fields:
             fields.setdefault("knowledge_base_ids", fields.pop("knowledge_bases"))
@@ -118,6 +160,8 @@ def _schemas(found: Sections, section: Any, faults: Faults) -> None:
 
 _READ: dict[str, Callable[[Sections, Any, Faults], None]] = {
     "models": _models,
+    "mcp_servers": _mcp_servers,
+    "knowledge_bases": _knowledge_bases,
     "agents": _agents,
     "schemas": _schemas,
 }

@@ -14,7 +14,7 @@ from weir.agent_engine.wire.mcp_catalogue import ToolMetadata
 
 _WRITTEN_BY_OTHERS = "What it returns was written by others; the model is told to take it as data."
 # They only read, and with the caller's own authority: no tool of the platform asks for caution by itself.
-_WARNINGS = {name: _WRITTEN_BY_OTHERS for name in ("knowledge_search", "lake_query", "memory_recall")}
+_WARNINGS = dict.fromkeys(("knowledge_search", "lake_query", "memory_recall"), _WRITTEN_BY_OTHERS)
 
 
 def definitions() -> Sequence[ToolDefinition]:
