@@ -8,6 +8,7 @@ import aiohttp
 
 from weir.agent_engine import replica
 from weir.agent_engine.elsewhere import Elsewhere
+from weir.agent_engine.http_tools import HttpTools
 from weir.agent_engine.mcp.configured import McpServers
 from weir.agent_engine.mcp.connection import Way
 from weir.agent_engine.mcp.switchboard import Switchboard
@@ -53,6 +54,8 @@ async def open_studio(tools: Tools, office: TicketOffice) -> AsyncGenerator[Stud
             database=database,
             models=Models(database, tools.vault, allow_private=settings.allow_private_addresses),
             mcp_servers=servers,
+            http_tools=HttpTools(database, tools.vault, allow_private=settings.allow_private_addresses),
+            egress=egress,
             switchboard=switchboard,
             client=WireClient(asker),
             embeddings=Embeddings(asker),

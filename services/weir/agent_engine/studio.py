@@ -2,9 +2,11 @@
 
 import asyncio
 
+import aiohttp
 from msgspec import Struct
 
 from weir.agent_engine.elsewhere import Elsewhere
+from weir.agent_engine.http_tools import HttpTools
 from weir.agent_engine.mcp.configured import McpServers
 from weir.agent_engine.mcp.switchboard import Switchboard
 from weir.agent_engine.models.base import ModelClient
@@ -20,6 +22,9 @@ class Studio(Struct, frozen=True, kw_only=True):
     database: Database
     models: Models
     mcp_servers: McpServers
+    http_tools: HttpTools
+    egress: aiohttp.ClientSession
+    """For addresses that tenants name, which are checked when they are connected to."""
     switchboard: Switchboard
     client: ModelClient
     embeddings: Embeddings

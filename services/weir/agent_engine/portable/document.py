@@ -28,12 +28,13 @@ class Sections(Struct, kw_only=True):
     models: list[Item] = field(default_factory=list[Item])
     mcp_servers: list[Item] = field(default_factory=list[Item])
     knowledge_bases: list[Item] = field(default_factory=list[Item])
+    tools: list[Item] = field(default_factory=list[Item])
     agents: list[Item] = field(default_factory=list[Item])
     schemas: list[Item] = field(default_factory=list[Item])
     warnings: list[str] = field(default_factory=list[str])
 
 
-SECTIONS = ("models", "mcp_servers", "knowledge_bases", "agents", "schemas")
+SECTIONS = ("models", "mcp_servers", "knowledge_bases", "tools", "agents", "schemas")
 # Sections and keys of other systems' documents: nothing here corresponds to them.
 _FOREIGN = ("byok", "triggers", "engine", "database", "security", "logging", "version", "kind", "name")
 _FOREIGN_OF_AGENTS = ("knowledge", "escalation", "kit", "flow", "triggers")
@@ -76,7 +77,8 @@ def sections_of(data: Any) -> Sections:
                 f"{key}: is not known and was left out; the sections are {', '.join(SECTIONS)}"
             )
     faults.raise_any()
-    found.mcp_servers = _once_each(found.mcp_servers)
+    found.mcp_servers = _once_each(found.mcp_servers, "mcp_servers")
+    found.tools = _once_each(found.tools, "tools")
     return found
 
 
@@ -116,17 +118,52 @@ def _mcp_server(found: Sections, item: Item) -> Item:
     return Item(item.name, fields, item.path)
 
 
-def _once_each(servers: list[Item]) -> list[Item]:
-    """Of a server that agents describe too, what its own section says."""
+def _once_each(items: list[Item], section: str) -> list[Item]:
+    """Of something that agents describe too, what its own section says."""
     kept: dict[str, Item] = {}
-    for server in sorted(servers, key=lambda server: not server.path.startswith("mcp_servers.")):
-        kept.setdefault(server.name, server)
+    for item in sorted(items, key=lambda item: not item.path.startswith(f"{section}.")):
+        kept.setdefault(item.name, item)
     return list(kept.values())
 
 
 def _knowledge_bases(found: Sections, section: Any, faults: Faults) -> None:
     for item in _items("knowledge_bases", section, faults):
         found.knowledge_bases.append(Item(item.name, _renamed(item.fields, _RENAMED_BASE), item.path))
+
+
+def _tools(found: Sections, section: Any, faults: Faults) -> None:
+    for item in _items("tools", section, faults):
+        with faults.gathered():
+            found.tools.append(_tool(found, item))
+
+
+def _tool(found: Sections, item: Item) -> Item:
+    fields = _renamed(item.fields, {"parameters": "params"})
+    if fields.pop("type", "http") != "http":
+        raise invalid(f"{item.path}.type", "the type of a tool is http")
+    if isinstance(endpoint := fields.pop("endpoint", None), str):
+        method, _, url = endpoint.strip().rpartition(" ")
+        fields = {"method": method or "GET", "url": url} | fields
+    if isinstance(fields.get("method"), str):
+        fields["method"] = fields["method"].upper()
+    if isinstance(params := fields.get("params"), dict):
+        # What is described is given by the model; what is a text is sent with the address.
+        described = {
+            name: about for name, about in params.items() if about is None or isinstance(about, dict)
+        }
+        fields["params"] = [{"name": name} | (about or {}) for name, about in described.items()]
+        sent = {name: text for name, text in params.items() if name not in described}
+        if sent and isinstance(fields.get("query") or {}, dict):
+            fields["query"] = sent | (fields.get("query") or {})
+    if isinstance(auth := fields.get("auth"), dict):
+        auth = _renamed(auth, {"password": "token", "value": "token", "name": "header"})
+        if "token_env" in auth:
+            del auth["token_env"]
+            found.warnings.append(
+                f"{item.path}.auth.token_env: the platform's environment is not read; write the token as `token`"
+            )
+        fields["auth"] = auth
+    return Item(item.name, fields, item.path)
 
 
 def _agents(found: Sections, section: Any, faults: Faults) -> None:
@@ -137,11 +174,16 @@ def _agents(found: Sections, section: Any, faults: Faults) -> None:
                 found.warnings.append(f"{item.path}.{key}: has no counterpart here and was left out")
         tools = fields.get("tools")
         if isinstance(tools, dict):
-            fields["tools"] = tools.get("builtin") or []
+            tools = dict(tools)
+            builtin = tools.get("builtin") or []
+            if not isinstance(builtin, list):
+                raise invalid(f"{item.path}.tools.builtin", "is a list of names")
+            fields["tools"] = list(builtin)
             if isinstance(tools.get("mcp_servers"), dict):
                 named = _items(f"{item.path}.tools.mcp_servers", tools["mcp_servers"], faults)
                 found.mcp_servers += [_mcp_server(found, server) for server in named]
                 fields.setdefault("mcp_servers", [server.name for server in named])
+            fields["tools"] += _custom(found, item, tools, faults)
             for key in sorted(set(tools) - {"builtin", "mcp_servers"}):
                 if tools[key]:
                     found.warnings.append(
@@ -150,6 +192,20 @@ def _agents(found: Sections, section: Any, faults: Faults) -> None:
         if "knowledge_bases" in fields:
             fields.setdefault("knowledge_base_ids", fields.pop("knowledge_bases"))
         found.agents.append(Item(item.name, fields, item.path))
+
+
+def _custom(found: Sections, agent: Item, tools: Fields, faults: Faults) -> list[str]:
+    """The names of the tools that an agent describes itself; what is no request stays for the warning."""
+    custom = tools.get("custom")
+    if not isinstance(custom, list):
+        return []
+    requests = [one for one in custom if isinstance(one, dict) and {"url", "endpoint"} & set(one)]
+    tools["custom"] = [one for one in custom if one not in requests]
+    named = _items(f"{agent.path}.tools.custom", requests, faults)
+    for tool in named:
+        with faults.gathered():
+            found.tools.append(_tool(found, tool))
+    return [tool.name for tool in named]
 
 
 def _schemas(found: Sections, section: Any, faults: Faults) -> None:
@@ -162,6 +218,7 @@ _READ: dict[str, Callable[[Sections, Any, Faults], None]] = {
     "models": _models,
     "mcp_servers": _mcp_servers,
     "knowledge_bases": _knowledge_bases,
+    "tools": _tools,
     "agents": _agents,
     "schemas": _schemas,
 }

@@ -2,10 +2,14 @@
 
 from typing import Any
 
+import msgspec
+
+from weir.agent_engine.http_tools import shown
 from weir.agent_engine.mcp.configured import mask
 from weir.agent_engine.tables import (
     agents,
     capabilities,
+    http_tools,
     knowledge,
     mcp_servers,
     models,
@@ -59,6 +63,7 @@ async def export_document(database: Database, tenant_id: str) -> dict[str, Any]:
                 {"name": row.name, "description": row.description, "embedding_model": row.embedding_model}
                 for row in await knowledge.every_base(connection, tenant_id)
             ],
+            "tools": [_tool(row) for row in await http_tools.every(connection, tenant_id)],
             "agents": [
                 await _agent(connection, tenant_id, row)
                 for row in await agents.every(connection, tenant_id)
@@ -88,6 +93,12 @@ def _mcp_server(row: mcp_servers.McpServerRow) -> dict[str, Any]:
     """Of its environment only the names; each value stands for the one that is kept."""
     shown = {name: getattr(row, name) for name in _MCP_SERVER if getattr(row, name) is not None}
     return {"name": row.name} | shown | {"env_vars": {name: mask(name) for name in row.env_names}}
+
+
+def _tool(row: http_tools.HttpToolRow) -> dict[str, Any]:
+    fields = msgspec.to_builtins(shown(row))
+    fields["auth"] = {name: value for name, value in fields["auth"].items() if value is not None}
+    return {"name": row.name, "type": "http"} | fields
 
 
 async def _agent(connection: Connection, tenant_id: str, row: agents.AgentRow) -> dict[str, Any]:

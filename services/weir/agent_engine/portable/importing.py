@@ -12,6 +12,7 @@ from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 from weir.agent_engine import agents, capabilities, relations, schemas
+from weir.agent_engine.http_tools import AUTH, shown
 from weir.agent_engine.knowledge import bases
 from weir.agent_engine.knowledge.vectors import require_vectors
 from weir.agent_engine.mcp.configured import mask
@@ -19,12 +20,14 @@ from weir.agent_engine.naming import Faults, refused
 from weir.agent_engine.portable.document import Fields, Item, Sections, is_placeholder
 from weir.agent_engine.studio import Studio
 from weir.agent_engine.tables import agents as agent_rows
+from weir.agent_engine.tables import http_tools as tool_rows
 from weir.agent_engine.tables import knowledge as base_rows
 from weir.agent_engine.tables import mcp_servers as server_rows
 from weir.agent_engine.tables import models as model_rows
 from weir.agent_engine.tables import schemas as schema_rows
 from weir.agent_engine.wire.agents import AgentChange, AgentDetail, NewAgent
 from weir.agent_engine.wire.capabilities import CapabilityChange, NewCapability
+from weir.agent_engine.wire.http_tools import HttpToolChange, HttpToolDetail, NewHttpTool
 from weir.agent_engine.wire.knowledge import BaseChange, BaseDetail, NewBase
 from weir.agent_engine.wire.mcp_servers import McpServerChange, McpServerDetail, NewMcpServer
 from weir.agent_engine.wire.models import ModelChange, ModelDetail, NewModel
@@ -53,6 +56,7 @@ class Importing:
         self._connection = connection
         self._tenant_id = tenant_id
         self._models = studio.models.within(self._unit)
+        self._tools = studio.http_tools.within(self._unit)
         self._servers = studio.mcp_servers.within(self._unit)
         self.warnings: list[str] = []
         self.faults = Faults()
@@ -115,23 +119,53 @@ class Importing:
         await bases.change_base(self._unit, self._tenant_id, item.name, change)
         return UPDATED
 
+    async def tool(self, item: Item) -> str:
+        found = await tool_rows.find(self._connection, self._tenant_id, item.name)
+        fields = self._with_kept_secrets(item, found.secret_names if found else [])
+        if found is None:
+            new = self._body(item, NewHttpTool, fields | {"name": item.name})
+            await self._tools.create(self._tenant_id, new)
+            return CREATED
+        change = self._body(item, HttpToolChange, fields)
+        if _is_so(change, shown(found), HttpToolDetail):
+            return UNCHANGED
+        await self._tools.change(self._tenant_id, item.name, change)
+        return UPDATED
+
+    def _with_kept_secrets(self, item: Item, kept: list[str]) -> Fields:
+        """As with servers: of its headers and of its auth."""
+        fields = dict(item.fields)
+        if isinstance(fields.get("headers"), dict):
+            fields["headers"] = self._kept(
+                item, "headers", fields["headers"], lambda name: f"header:{name}" in kept
+            )
+        auth = fields.get("auth")
+        if isinstance(auth, dict) and "token" in auth:
+            secret = {AUTH.upper(): auth["token"]}
+            secret = self._kept(item, "auth", secret, lambda _: AUTH in kept)
+            fields["auth"] = auth | {"token": secret.get(AUTH.upper())}
+        return fields
+
     def _with_kept_values(self, item: Item, kept: list[str]) -> Fields:
         """Its placeholders stand for the values that are kept; one for a value that is not is left out."""
         values = item.fields.get("env_vars")
         if not isinstance(values, dict):
             return item.fields
+        return item.fields | {"env_vars": self._kept(item, "env_vars", values, lambda name: name in kept)}
+
+    def _kept(self, item: Item, section: str, values: Fields, is_kept: Callable[[str], bool]) -> Fields:
         given: Fields = {}
         for name, value in values.items():
             if not is_placeholder(value):
                 given[name] = value
-            elif name in kept:
+            elif is_kept(name):
                 given[name] = mask(name)
             else:
                 self.warnings.append(
-                    f"{item.path}.env_vars.{name}: a placeholder, and there is no value to keep; "
-                    "enter it before the server is used"
+                    f"{item.path}.{section}.{name}: a placeholder, and there is no value to keep; "
+                    "enter it before it is used"
                 )
-        return item.fields | {"env_vars": given}
+        return given
 
     async def agent(self, item: Item) -> str:
         fields = dict(item.fields)
@@ -243,6 +277,7 @@ async def import_document(
                 "knowledge_bases": await importing.section(
                     sections.knowledge_bases, importing.knowledge_base
                 ),
+                "tools": await importing.section(sections.tools, importing.tool),
                 "agents": await importing.section(sections.agents, importing.agent),
                 "schemas": await importing.section(sections.schemas, importing.schema),
             }
@@ -250,6 +285,7 @@ async def import_document(
             answer = Imported(
                 agents_imported=len(sections.agents),
                 models_imported=len(sections.models),
+                tools_imported=len(sections.tools),
                 schemas_imported=len(sections.schemas),
                 mcp_servers_imported=len(sections.mcp_servers),
                 knowledge_bases_imported=len(sections.knowledge_bases),
