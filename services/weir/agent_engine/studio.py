@@ -1,6 +1,7 @@
 """What a turn works with: the studio's furniture, opened once and handed down."""
 
 import asyncio
+from collections.abc import Mapping
 
 import aiohttp
 from msgspec import Struct
@@ -36,5 +37,7 @@ class Studio(Struct, frozen=True, kw_only=True):
     confirm_seconds: int
     reading: asyncio.Semaphore
     """Held while a file of a knowledge base is read: each takes a process of its own and much memory."""
+    config_variables: Mapping[str, str]
+    """What `${NAME}` in a configuration document may stand for, as the operator allows it."""
     allow_private: bool = False
     """Whether addresses that callers name may be private ones."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
@@ -252,6 +252,58 @@ async def test_a_fault_of_a_server_or_a_base_undoes_the_whole_document(admin: Ca
     }
     assert without_time(await exported(admin)) == before
     assert await seen(admin) == shown
+
+
+async def test_variables_are_filled_in_where_the_operator_names_their_prefix(
+    start_world: Callable[..., Any], tenant_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENANTS_KEY", "var-canary")
+    monkeypatch.setenv("TENANTS_HOST", "desk.example.com")
+    monkeypatch.setenv("PLATFORM_KEY", "never")
+    document = {
+        "models": [
+            {
+                "name": "m",
+                "type": "openai_compatible",
+                "model_name": "x",
+                "base_url": "https://${TENANTS_HOST}/v1",
+                "api_key": "${PLATFORM_KEY}",
+            }
+        ],
+        "mcp_servers": [
+            {
+                "name": "desk",
+                "type": "sse",
+                "url": "https://${TENANTS_HOST}/sse",
+                "env_vars": {"A": "${TENANTS_KEY}", "B": "${PLATFORM_KEY}", "C": "${TENANTS_LACKING}"},
+            }
+        ],
+        "agents": [{"name": "a", "system": "Say ${TENANTS_KEY}"}],
+    }
+    async with start_world(config_variables_prefix="TENANTS_") as world:
+        admin = world.caller(tenant_id)
+        answer = await imported(admin, document)
+        places = [warning.partition(":")[0] for warning in answer["warnings"]]
+        assert places == ["models.m.api_key", "mcp_servers.desk.env_vars.B", "mcp_servers.desk.env_vars.C"]
+        model = await admin.ask(200, "GET", "/models/m")
+        assert (model["base_url"], model["has_api_key"]) == ("https://desk.example.com/v1", False)
+        assert (await admin.ask(200, "GET", "/mcp-servers/desk"))["url"] == "https://desk.example.com/sse"
+        assert await environment(world, admin, "desk") == {"A": "var-canary"}
+        assert (await admin.ask(200, "GET", "/agents/a"))["system"] == "Say ${TENANTS_KEY}"
+        await admin.http.aclose()
+
+
+async def test_without_a_prefix_no_variable_is_filled_in(
+    admin: Caller, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH_LIKE", "never")
+    server = {
+        "type": "sse",
+        "url": "https://x.example.com/",
+        "env_vars": {"A": "${PATH_LIKE}", "B": "${PATH}"},
+    }
+    assert len((await imported(admin, {"mcp_servers": {"desk": server}}))["warnings"]) == 2
+    assert await environment(world, admin, "desk") == {}
 
 
 async def test_servers_that_are_described_within_an_agent_are_made_too(admin: Caller) -> None:

@@ -1,5 +1,6 @@
 """A configuration document as it is sent: its sections in either form, its dialects understood, its faults all told."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -32,8 +33,22 @@ class Sections(Struct, kw_only=True):
     agents: list[Item] = field(default_factory=list[Item])
     schemas: list[Item] = field(default_factory=list[Item])
     warnings: list[str] = field(default_factory=list[str])
+    variables: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def filled(self, value: Any) -> Any:
+        """The value with each `${NAME}` that the operator gives; one that it does not give stays a placeholder."""
+        if isinstance(value, dict):
+            return {name: self.filled(part) for name, part in value.items()}
+        if not isinstance(value, str):
+            return value
+        return _VARIABLE.sub(lambda found: self.variables.get(found[1], found[0]), value)
+
+    def fill(self, fields: Fields, *names: str) -> None:
+        """Of these fields only: a prompt that speaks of `${NAME}` is left alone."""
+        fields.update({name: self.filled(fields[name]) for name in names if name in fields})
 
 
+_VARIABLE = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
 SECTIONS = ("models", "mcp_servers", "knowledge_bases", "tools", "agents", "schemas")
 # Sections and keys of other systems' documents: nothing here corresponds to them.
 _FOREIGN = ("byok", "triggers", "engine", "database", "security", "logging", "version", "kind", "name")
@@ -59,9 +74,9 @@ def parsed(content: bytes, media_type: str) -> Any:
     return msgspec.json.decode(written)
 
 
-def sections_of(data: Any) -> Sections:
-    """Raises ValidationFailed with every part that is not what it should be."""
-    found, faults = Sections(), Faults()
+def sections_of(data: Any, variables: Mapping[str, str]) -> Sections:
+    """`variables` are those that the operator gives to documents. Raises ValidationFailed with every part that is not what it should be."""
+    found, faults = Sections(variables=variables), Faults()
     if data is None:
         return found
     if not isinstance(data, dict):
@@ -96,6 +111,7 @@ def _models(found: Sections, section: Any, faults: Faults) -> None:
         fields = _renamed(item.fields, _RENAMED_MODEL)
         if isinstance(fields.get("type"), str):
             fields["type"] = provider_type(fields["type"]) or fields["type"]
+        found.fill(fields, "api_key", "base_url")
         key = fields.get("api_key")
         if is_placeholder(key):
             del fields["api_key"]
@@ -110,6 +126,7 @@ def _mcp_servers(found: Sections, section: Any, faults: Faults) -> None:
 
 def _mcp_server(found: Sections, item: Item) -> Item:
     fields = _renamed(item.fields, _RENAMED_SERVER)
+    found.fill(fields, "url", "env_vars")
     if isinstance(fields.get("type"), str):
         fields["type"] = fields["type"].replace("_", "-")
     # Which of a server's tools an agent has is not chosen here.
@@ -148,10 +165,10 @@ def _tool(found: Sections, item: Item) -> Item:
         fields["method"] = fields["method"].upper()
     if isinstance(params := fields.get("params"), dict):
         # What is described is given by the model; what is a text is sent with the address.
-        described = {
-            name: about for name, about in params.items() if about is None or isinstance(about, dict)
+        described: dict[str, Fields] = {
+            name: about or {} for name, about in params.items() if about is None or isinstance(about, dict)
         }
-        fields["params"] = [{"name": name} | (about or {}) for name, about in described.items()]
+        fields["params"] = [{"name": name} | about for name, about in described.items()]
         sent = {name: text for name, text in params.items() if name not in described}
         if sent and isinstance(fields.get("query") or {}, dict):
             fields["query"] = sent | (fields.get("query") or {})
@@ -163,6 +180,7 @@ def _tool(found: Sections, item: Item) -> Item:
                 f"{item.path}.auth.token_env: the platform's environment is not read; write the token as `token`"
             )
         fields["auth"] = auth
+    found.fill(fields, "url", "headers", "auth")
     return Item(item.name, fields, item.path)
 
 

@@ -97,7 +97,7 @@ async def import_config(
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     data = await asyncio.to_thread(parsed, await request.body(), media_type)
-    sections = sections_of(data)
+    sections = sections_of(data, studio.config_variables)
     return await import_document(studio, principal.tenant_id, sections, dry_run=dry_run)
 
 

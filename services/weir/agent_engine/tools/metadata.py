@@ -14,7 +14,7 @@ from weir.agent_engine.wire.mcp_catalogue import ToolMetadata
 
 _WRITTEN_BY_OTHERS = "What it returns was written by others; the model is told to take it as data."
 # They only read, and with the caller's own authority: no tool of the platform asks for caution by itself.
-_WARNINGS = dict.fromkeys(("knowledge_search", "lake_query", "memory_recall"), _WRITTEN_BY_OTHERS)
+_WARNED = frozenset({"knowledge_search", "lake_query", "memory_recall"})
 
 
 def definitions() -> Sequence[ToolDefinition]:
@@ -35,7 +35,7 @@ def metadata() -> list[ToolMetadata]:
             description=tool.description,
             parameters=tool.parameters,
             security_zone="safe",
-            risk_warning=_WARNINGS.get(tool.name, UNSET),
+            risk_warning=_WRITTEN_BY_OTHERS if tool.name in _WARNED else UNSET,
         )
         for tool in sorted(definitions(), key=lambda tool: tool.name)
     ]
