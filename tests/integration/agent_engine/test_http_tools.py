@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -156,6 +157,25 @@ async def test_what_the_model_says_stays_within_its_part_of_the_path(
         [asked] = shop.asked
         assert asked.target.count("/") == 3
         assert "?" not in asked.target
+
+
+async def test_in_the_query_of_an_address_any_text_may_stand(world: World, admin: Caller, shop: Shop):
+    await called(world, admin, {"url": f"{shop.url}/find?q={{{{q}}}}&n=1"}, {"q": "..&n=2"})
+    assert shop.asked[-1].target == "/find?q=..%26n%3D2&n=1"
+
+
+async def test_a_name_that_leads_to_a_forbidden_address_is_not_connected_to(
+    world: World, admin: Caller, shop: Shop, monkeypatch: pytest.MonkeyPatch
+):
+    async def look_up(*_: Any, **__: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("169.254.169.254", 80))]
+
+    tool = {"url": "http://rebound.example.com/"}
+    assistant = await equipped(world, admin, tool, use("shop_order"), say("Done."))
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up)
+    turn = await admin.chat(assistant.schema)
+    told = "[ERROR] The address 169.254.169.254 is never reachable from here"
+    assert turn.one("tool_result")["output"] == told
 
 
 async def test_a_call_without_what_is_required_is_not_sent(world: World, admin: Caller, shop: Shop):

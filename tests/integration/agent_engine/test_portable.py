@@ -521,6 +521,20 @@ HOSTILE: dict[str, bytes] = {
     "servers within an agent that are a list": b"agents: [{name: a, tools: {mcp_servers: {b: [1]}}}]\n",
     "a base of no model": b"knowledge_bases: [{name: a}]\n",
     "a base of a list for a model": b"knowledge_bases: [{name: a, embedding_model: [1]}]\n",
+    "tools that are a number": b"tools: 5\n",
+    "a tool that is a list": b"tools: {a: [1]}\n",
+    "a tool of nothing": b"tools: {a: }\n",
+    "a tool of an empty endpoint": b"tools: {a: {endpoint: ''}}\n",
+    "a tool of a list for an address": b"tools: {a: {url: [1]}}\n",
+    "a tool whose parameters are numbers": b"tools: {a: {url: 'https://x.example', params: [1]}}\n",
+    "a tool whose parameters are lists": b"tools: {a: {url: 'https://x.example', params: {b: [1]}}}\n",
+    "a tool that says who it is with a text": b"tools: {a: {url: 'https://x.example', auth: x}}\n",
+    "a tool on a file": b"tools: {a: {url: 'file:///etc/passwd'}}\n",
+    "a tool with a body beyond depth": b"tools: {a: {method: PUT, url: 'https://x.example', body: "
+    + b"[" * 100
+    + b"]" * 100
+    + b"}}\n",
+    "builtin tools that are a text": b"agents: [{name: a, tools: {builtin: hello}}]\n",
     "bytes": b"\x00\x01\xff",
 }
 

@@ -170,8 +170,9 @@ def _tool(found: Sections, item: Item) -> Item:
         }
         fields["params"] = [{"name": name} | about for name, about in described.items()]
         sent = {name: text for name, text in params.items() if name not in described}
-        if sent and isinstance(fields.get("query") or {}, dict):
-            fields["query"] = sent | (fields.get("query") or {})
+        query: Any = fields.get("query") or {}
+        if sent and isinstance(query, dict):
+            fields["query"] = {**sent, **query}
     if isinstance(auth := fields.get("auth"), dict):
         auth = _renamed(auth, {"password": "token", "value": "token", "name": "header"})
         if "token_env" in auth:

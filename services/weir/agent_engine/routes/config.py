@@ -31,8 +31,8 @@ FILE_NAME = "weir-config.yaml"
 GUARDS = [requires_scope("config")]
 DOCUMENT = Schema(
     type=OpenAPIType.OBJECT,
-    description="A mapping with the sections models, mcp_servers, knowledge_bases, agents and schemas; each is a list of things with a name, "
-    "or a mapping of names to things",
+    description="A mapping with the sections models, mcp_servers, knowledge_bases, tools, agents and schemas; "
+    "each is a list of things with a name, or a mapping of names to things",
 )
 
 

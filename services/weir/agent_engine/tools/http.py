@@ -105,7 +105,10 @@ def _filled_in(config: dict[str, Any], given: dict[str, Any]) -> tuple[str, Any]
     known = parameters_of(config)["properties"]
     placed = {*placeholders(config["url"]), *placeholders(config["query"]), *placeholders(config["body"])}
     rest = {name: value for name, value in given.items() if name in known and name not in placed}
-    parts = urlsplit(PLACEHOLDER.sub(lambda found: _quoted(found[1], given[found[1]]), config["url"]))
+    path, mark, query = config["url"].partition("?")
+    path = PLACEHOLDER.sub(lambda found: _segment(found[1], given[found[1]]), path)
+    query = PLACEHOLDER.sub(lambda found: quote(_text(given[found[1]]), safe=""), query)
+    parts = urlsplit(path + mark + query)
     pairs = {}
     for name, template in config["query"].items():
         value = _filled(template, given)
@@ -136,7 +139,7 @@ def _filled(template: Any, given: dict[str, Any]) -> Any:
     return template
 
 
-def _quoted(name: str, value: Any) -> str:
+def _segment(name: str, value: Any) -> str:
     text = _text(value)
     # A server would take these for other places than the one that its tool is for.
     if text in ("", ".", ".."):
