@@ -113,4 +113,11 @@ def open_egress(*, allow_private: bool, **options: Any) -> aiohttp.ClientSession
     connector = aiohttp.TCPConnector(
         resolver=CheckedResolver(allow_private=allow_private), limit=0, ttl_dns_cache=0, use_dns_cache=False
     )
-    return aiohttp.ClientSession(connector=connector, trust_env=False, auto_decompress=True, **options)
+    # One client serves all tenants: a cookie that one was given must not be sent for another.
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        auto_decompress=True,
+        **options,
+    )

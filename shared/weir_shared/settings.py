@@ -68,6 +68,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     mcp_stdio: bool = False
     """1: tenants may configure MCP servers of the type stdio: programs that run on the platform's own machine, as its user."""
 
+    config_variables_prefix: str | None = None
+    """Variables of the engine's environment that begin so are filled in for `${NAME}` in the configuration documents of every tenant, who thereby may read them. It ends with `_` and is not Weir's own. Unset: none are."""
+
     import_root: Path | None = None
     """The only directory that `file:` datasets may read. Unset: `imports` in the data directory."""
 
@@ -256,6 +259,11 @@ def _check(settings: Settings) -> None:
     token = settings.bootstrap_admin_token
     if token is not None and not re.fullmatch(r"bb_[0-9a-f]{64}", token):
         raise SettingError("WEIR_BOOTSTRAP_ADMIN_TOKEN must be bb_ followed by 64 lower-case hex digits")
+    prefix = settings.config_variables_prefix
+    if prefix is not None and (not re.fullmatch(r"[A-Z][A-Z0-9_]*_", prefix) or prefix.startswith(PREFIX)):
+        raise SettingError(
+            "WEIR_CONFIG_VARIABLES_PREFIX must be capital letters, digits and _, end with _ and not begin with WEIR_"
+        )
     role = settings.s3_role_arn
     if role is not None and not re.fullmatch(
         r"arn:[\w-]+:iam::\d{12}:role/[\w+=,.@/-]*\{tenant\}[\w+=,.@/-]*", role

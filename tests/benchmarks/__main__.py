@@ -14,6 +14,7 @@ from tests.benchmarks import (
     lake,
     life,
     limits,
+    mcp,
     peers,
     peers_agents,
     refresh,
@@ -47,6 +48,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "wires": wires.wires,
     "limits": limits.limits,
     "life": life.life,
+    "mcp": mcp.mcp,
 }
 # They install other programs and take minutes: only when they are named.
 ON_DEMAND: dict[str, Benchmark] = {"tpch": tpch.tpch, "peers": peers.peers, "agents": peers_agents.agents}

@@ -159,6 +159,13 @@ def fake_model(*, pace: float = 0.0) -> Iterator[str]:
 
 
 @contextmanager
+def mcp_server() -> Iterator[str]:
+    """The address of an MCP server of the official package, in a process of its own; `/seen` tells what it was asked."""
+    with _beside("mcp_server") as url:
+        yield url
+
+
+@contextmanager
 def plain_relay(url: str) -> Iterator[str]:
     """The address of a process that hands on the bytes of another address and knows nothing of them."""
     with _beside("plain_relay", url.rpartition(":")[2]) as address:

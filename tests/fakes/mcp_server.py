@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -37,16 +38,36 @@ def make_server() -> MCPServer:
         """Fails."""
         raise ValueError("permission denied")
 
+    @server.tool()
+    async def hang() -> str:
+        """Never answers."""
+        await asyncio.sleep(3600)
+        return "at last"
+
     return server
 
 
+class Seen:
+    """What a server was asked: the method of each message, and DELETE for a session that its client ended."""
+
+    def __init__(self) -> None:
+        self.methods: list[str] = []
+
+    def count(self, method: str) -> int:
+        return self.methods.count(method)
+
+
 @asynccontextmanager
-async def serve_mcp(kind: str = "streamable-http") -> AsyncIterator[str]:
+async def serve_mcp(
+    kind: str = "streamable-http", *, port: int = 0, seen: Seen | None = None
+) -> AsyncIterator[str]:
     """The server's address."""
     made: MCPServer = make_server()
     app: Any = made.sse_app() if kind == "sse" else made.streamable_http_app()
+    if seen is not None:
+        app = watched(app, seen)
     server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=1)
+        uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, timeout_graceful_shutdown=1)
     )
     task = asyncio.create_task(server.serve())
     while not server.started:
@@ -59,6 +80,23 @@ async def serve_mcp(kind: str = "streamable-http") -> AsyncIterator[str]:
         server.should_exit = True
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+def watched(app: Any, seen: Seen) -> Any:
+    """The app, with what it is asked written down."""
+
+    async def watch(scope: Any, receive: Any, send: Any) -> None:
+        async def heard() -> Any:
+            message = await receive()
+            if message.get("body"):
+                seen.methods.append(json.loads(message["body"]).get("method", ""))
+            return message
+
+        if scope.get("method") == "DELETE":
+            seen.methods.append("DELETE")
+        await app(scope, heard, send)
+
+    return watch
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from weir.agent_engine.naming import Faults, check_name, invalid, missing, reference, unknown
-from weir.agent_engine.tables import agents, knowledge, mcp_servers, models, schemas
+from weir.agent_engine.tables import agents, http_tools, knowledge, mcp_servers, models, schemas
 from weir.agent_engine.tables.agents import AgentRow
 from weir.agent_engine.tables.models import ModelRow
 from weir.agent_engine.tools.names import check_tools, tools_of
@@ -109,7 +109,7 @@ async def _checked(connection: Connection, tenant_id: str, fields: _Said, own: s
     """The fields of the agent of that name, with names for ids. Raises ValidationFailed with everything that they refer to in vain."""
     faults = Faults()
     with faults.gathered():
-        check_tools(fields.tools or [])
+        check_tools(fields.tools or [], await http_tools.names(connection, tenant_id) if fields.tools else ())
     if fields.mcp_servers:
         with faults.gathered():
             known = await mcp_servers.hold_names(connection, tenant_id)

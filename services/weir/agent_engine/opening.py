@@ -1,6 +1,7 @@
 """How the studio is furnished: once in each process that runs turns, the engine's own and the post room's."""
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -8,6 +9,7 @@ import aiohttp
 
 from weir.agent_engine import replica
 from weir.agent_engine.elsewhere import Elsewhere
+from weir.agent_engine.http_tools import HttpTools
 from weir.agent_engine.mcp.configured import McpServers
 from weir.agent_engine.mcp.connection import Way
 from weir.agent_engine.mcp.switchboard import Switchboard
@@ -53,6 +55,8 @@ async def open_studio(tools: Tools, office: TicketOffice) -> AsyncGenerator[Stud
             database=database,
             models=Models(database, tools.vault, allow_private=settings.allow_private_addresses),
             mcp_servers=servers,
+            http_tools=HttpTools(database, tools.vault, allow_private=settings.allow_private_addresses),
+            egress=egress,
             switchboard=switchboard,
             client=WireClient(asker),
             embeddings=Embeddings(asker),
@@ -63,8 +67,13 @@ async def open_studio(tools: Tools, office: TicketOffice) -> AsyncGenerator[Stud
             doorbell=tools.doorbell,
             confirm_seconds=settings.confirm_timeout_seconds,
             reading=asyncio.Semaphore(FILES_AT_ONCE),
+            config_variables=_config_variables(settings.config_variables_prefix),
             allow_private=settings.allow_private_addresses,
         )
+
+
+def _config_variables(prefix: str | None) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if prefix and name.startswith(prefix)}
 
 
 async def _end(chore: asyncio.Task[None]) -> None:

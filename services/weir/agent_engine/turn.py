@@ -51,6 +51,7 @@ from weir.agent_engine.tables.turns import Ending
 from weir.agent_engine.tools.arguments import mended
 from weir.agent_engine.tools.base import Call
 from weir.agent_engine.tools.equipment import Bench, gated_names, tools_of
+from weir.agent_engine.tools.http import http_tools_named
 from weir.agent_engine.tools.mcp import server_tools
 from weir.agent_engine.tools.toolbox import Toolbox
 from weir.agent_engine.transcript import Transcript, done_data, error_data
@@ -296,6 +297,7 @@ async def _bench(turn: Turn, studio: Studio) -> Bench:
         run_delegate=partial(_delegate, turn, studio),
         is_sub_agent=turn.above is not None,
         forwarded=turn.assignment.forwarded_headers,
+        http_tools=await http_tools_named(studio, turn.tenant_id, turn.agent.tools),
         servers=await server_tools(studio, turn.tenant_id, turn.agent.mcp_servers),
         schema_id=turn.assignment.schema_id,
     )

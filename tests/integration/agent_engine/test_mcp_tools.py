@@ -189,7 +189,7 @@ async def test_a_turn_goes_on_without_a_hostile_server(
 
 async def test_a_server_is_asked_for_its_tools_anew(admin: Caller, url: str):
     name = await server(admin, url)
-    assert await admin.ask(200, "POST", f"/mcp-servers/{name}/refresh") == {"name": name, "tools_count": 4}
+    assert await admin.ask(200, "POST", f"/mcp-servers/{name}/refresh") == {"name": name, "tools_count": 5}
     [breaker] = (await admin.ask(200, "GET", "/resilience/circuit-breakers"))["breakers"]
     assert breaker == {"name": name, "state": "closed", "failure_count": 0}
     await admin.ask(404, "POST", "/mcp-servers/no-such/refresh")

@@ -86,6 +86,11 @@ def test_every_kind_of_value_is_read() -> None:
         ("WEIR_REFRESH_DEBOUNCE_SECONDS", "-1"),
         ("WEIR_REFRESH_DEBOUNCE_SECONDS", "nan"),
         ("WEIR_LOG_LEVEL", "loud"),
+        ("WEIR_CONFIG_VARIABLES_PREFIX", "WEIR_"),
+        ("WEIR_CONFIG_VARIABLES_PREFIX", "WEIR_TENANTS_"),
+        ("WEIR_CONFIG_VARIABLES_PREFIX", "TENANTS"),
+        ("WEIR_CONFIG_VARIABLES_PREFIX", "_"),
+        ("WEIR_CONFIG_VARIABLES_PREFIX", "tenants_"),
     ],
 )
 def test_a_wrong_value_is_refused_and_its_variable_named(variable: str, value: str) -> None:

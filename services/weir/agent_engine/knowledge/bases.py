@@ -6,7 +6,6 @@ from weir.agent_engine.agents import find_agent
 from weir.agent_engine.knowledge.vectors import require_vectors
 from weir.agent_engine.models.configured import embedder_named
 from weir.agent_engine.naming import Faults, check_name, invalid, missing, reference
-from weir.agent_engine.studio import Studio
 from weir.agent_engine.tables import knowledge
 from weir.agent_engine.tables.knowledge import BaseRow
 from weir.agent_engine.wire.knowledge import BaseChange, BaseDetail, NewBase
@@ -31,6 +30,11 @@ async def read_base(database: Database, tenant_id: str, name: str) -> BaseDetail
 async def create_base(database: Database, tenant_id: str, new: NewBase) -> BaseDetail:
     """Raises ValidationFailed, Conflict, and NoVectors where the ledger cannot keep any."""
     await require_vectors(database)
+    return await add_base(database, tenant_id, new)
+
+
+async def add_base(database: Database, tenant_id: str, new: NewBase) -> BaseDetail:
+    """The same in a ledger of which it is known that it keeps vectors."""
     faults = Faults()
     with faults.gathered():
         check_name(new.name)
@@ -51,9 +55,9 @@ async def create_base(database: Database, tenant_id: str, new: NewBase) -> BaseD
         raise invalid("embedding_model_id", "the model was deleted at this moment") from None
 
 
-async def change_base(studio: Studio, tenant_id: str, name: str, change: BaseChange) -> BaseDetail:
+async def change_base(database: Database, tenant_id: str, name: str, change: BaseChange) -> BaseDetail:
     """Raises ValidationFailed, NotFound, and Conflict for another name."""
-    async with studio.database.tenant(tenant_id) as connection:
+    async with database.tenant(tenant_id) as connection:
         row = await find_base(connection, tenant_id, name)
         await knowledge.lock_base(connection, tenant_id, row.id)
         if change.name is not UNSET and change.name != row.name:

@@ -58,7 +58,9 @@ class McpServers:
         async with self._database.tenant(tenant_id) as connection:
             return _detail(await find_server(connection, tenant_id, name))
 
-    async def create(self, tenant_id: str, new: NewMcpServer) -> McpServerDetail:
+    async def create(
+        self, tenant_id: str, new: NewMcpServer, *, may_lack_secret: bool = False
+    ) -> McpServerDetail:
         """Raises ValidationFailed and Conflict."""
         faults = Faults()
         with faults.gathered():
@@ -68,7 +70,7 @@ class McpServers:
             self._check(row)
         with faults.gathered():
             env = _environment(new, {})
-            _check_secret(row, env)
+            _check_secret(row, env, may_lack=may_lack_secret)
         faults.raise_any()
         row = await self._with_environment(tenant_id, row, env)
         try:
@@ -79,7 +81,12 @@ class McpServers:
         return _detail(row)
 
     async def change(
-        self, tenant_id: str, name: str, change: McpServerChange | McpServerPut
+        self,
+        tenant_id: str,
+        name: str,
+        change: McpServerChange | McpServerPut,
+        *,
+        may_lack_secret: bool = False,
     ) -> McpServerDetail:
         """Raises ValidationFailed, NotFound, and Conflict for another name."""
         await self.read(tenant_id, name)
@@ -95,7 +102,7 @@ class McpServers:
                 self._check(row)
             with faults.gathered():
                 env = _environment(change, await self.environment(tenant_id, found))
-                _check_secret(row, env)
+                _check_secret(row, env, may_lack=may_lack_secret)
             faults.raise_any()
             row = await self._with_environment(tenant_id, row, env)
             await mcp_servers.change(connection, tenant_id, row)
@@ -213,8 +220,11 @@ def _environment(change: _Said, kept: dict[str, str]) -> dict[str, str]:
     return env
 
 
-def _check_secret(row: McpServerRow, env: dict[str, str]) -> None:
-    """The secret of a server is one of its own values, never one of the platform's environment."""
+def _check_secret(row: McpServerRow, env: dict[str, str], *, may_lack: bool) -> None:
+    """The secret of a server is one of its own values, never one of the platform's environment.
+
+    One that was configured from a document may lack it until it is entered: a document holds no secrets.
+    """
     field = _SECRET_OF.get(row.auth_type)
     if field is None:
         return
@@ -223,6 +233,8 @@ def _check_secret(row: McpServerRow, env: dict[str, str]) -> None:
         raise invalid(
             field, f"with auth_type {row.auth_type} this names the one of env_vars that is the secret"
         )
+    if name not in env and may_lack:
+        return
     if name not in env:
         raise invalid(field, f"env_vars has no '{name}'; enter the secret there")
     if not (env[name] and env[name].isascii() and env[name].isprintable()):

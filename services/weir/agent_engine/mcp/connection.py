@@ -27,15 +27,32 @@ MOST_TOOLS = 200
 MOST_PAGES = 20
 # What the library says when there is nobody to ask any more, or nothing came back.
 CONNECTION_GONE = (-32000, -32001)
+# How a server says that it does not know a session, whatever words it puts beside it.
+NO_SESSION, SESSION = 404, "mcp-session-id"
 
-# What the call under way carries: of the caller, for this server alone.
-forwarded: ContextVar[dict[str, str]] = ContextVar("forwarded", default={})  # noqa: B039
 
 log = structlog.get_logger(__name__)
 
 
 class McpTrouble(Exception):
     """The server cannot be used; the message holds nothing secret and is fit for the model."""
+
+
+class NotDelivered(McpTrouble):
+    """The server never took the call: it may be made once more over a new connection."""
+
+
+class Errand(Struct):
+    """One call on its way: the caller's headers, for this server alone, and how far it has come."""
+
+    headers: dict[str, str]
+    is_sent: bool = False
+    is_sessionless: bool = False
+    """The server does not know the session, and has looked at nothing else."""
+
+
+# What the call under way carries to each request that it takes.
+errand: ContextVar[Errand | None] = ContextVar("errand", default=None)
 
 
 class Target(Struct, frozen=True, kw_only=True):
@@ -73,7 +90,7 @@ class Connection:
 
     async def list_tools(self) -> "list[Tool]":
         """Raises McpTrouble."""
-        async with self._troubled(CONNECT_SECONDS):
+        async with self._troubled(CONNECT_SECONDS, {}):
             client = await asyncio.shield(self._ready)
             tools: list[Tool] = []
             cursor = None
@@ -87,15 +104,11 @@ class Connection:
 
     async def call(self, tool: str, arguments: dict[str, Any], headers: dict[str, str]) -> "CallToolResult":
         """Raises McpTrouble, TimeoutError."""
-        async with self._troubled(None):
+        async with self._troubled(None, headers):
             client = await asyncio.shield(self._ready)
-            kept = forwarded.set(headers)
-            try:
-                meta: Any = {"_context": headers} if headers and self.target.type == "stdio" else None
-                async with asyncio.timeout(CALL_SECONDS):
-                    return await client.call_tool(tool, arguments, meta=meta)
-            finally:
-                forwarded.reset(kept)
+            meta: Any = {"_context": headers} if headers and self.target.type == "stdio" else None
+            async with asyncio.timeout(CALL_SECONDS):
+                return await client.call_tool(tool, arguments, meta=meta)
 
     async def close(self) -> None:
         self.is_lost = True
@@ -106,18 +119,23 @@ class Connection:
             await asyncio.wait([task], timeout=CLOSE_SECONDS)
 
     @asynccontextmanager
-    async def _troubled(self, seconds: float | None) -> AsyncGenerator[None]:
+    async def _troubled(self, seconds: float | None, headers: dict[str, str]) -> AsyncGenerator[None]:
         """Whatever a server does wrong becomes McpTrouble; its connection is not used again."""
         from mcp import MCPError  # noqa: PLC0415 - it costs half a second
 
+        under_way = Errand(headers)
+        kept = errand.set(under_way)
         try:
             async with asyncio.timeout(seconds):
                 yield
         except MCPError as refusal:
             # The server has answered, and said no; that the connection is gone, the library says in this way too.
-            gone = refusal.code in CONNECTION_GONE or "Session terminated" in str(refusal)
+            gone = refusal.code in CONNECTION_GONE or under_way.is_sessionless
             self.is_lost = gone or self._owner.done()
-            raise McpTrouble(str(refusal)[:500]) from None
+            # Of a program nobody knows how far it has read.
+            is_unsent = gone and not under_way.is_sent and self.target.type != "stdio"
+            kind = NotDelivered if under_way.is_sessionless or is_unsent else McpTrouble
+            raise kind(str(refusal)[:500]) from None
         except TimeoutError:
             # One slow tool does not take the connection from the others.
             if seconds is None:
@@ -130,6 +148,8 @@ class Connection:
         except Exception as fault:  # noqa: BLE001 - the library says in any way what a server did wrong
             self.is_lost = True
             raise McpTrouble(_reason(fault)) from None
+        finally:
+            errand.reset(kept)
 
     async def _own(self) -> None:
         try:
@@ -197,8 +217,14 @@ def _http(target: Target, way: Way) -> "httpx2.AsyncClient":
         def auth_flow(self, request: Any) -> Any:
             if target.bearer is not None:
                 request.headers["Authorization"] = f"Bearer {target.bearer}"
-            request.headers.update(forwarded.get())
-            yield request
+            under_way = errand.get()
+            if under_way is None:
+                yield request
+                return
+            request.headers.update(under_way.headers)
+            under_way.is_sent = True
+            answer = yield request
+            under_way.is_sessionless = answer.status_code == NO_SESSION and SESSION in request.headers
 
     return httpx2.AsyncClient(
         transport=EgressTransport(way.egress, allow_private=way.allow_private, most_bytes=MOST_BYTES),

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from weir.agent_engine.mcp.breaker import Breaker
 from weir.agent_engine.mcp.configured import McpServers
-from weir.agent_engine.mcp.connection import Connection, McpTrouble, Target, Way
+from weir.agent_engine.mcp.connection import Connection, McpTrouble, NotDelivered, Target, Way
 from weir.agent_engine.tables.mcp_servers import McpServerRow
 
 if TYPE_CHECKING:
@@ -76,7 +76,11 @@ class Switchboard:
             if not line.breaker.admits():
                 raise CircuitOpen(row.name)
             try:
-                line.tools = await connection.list_tools()
+                try:
+                    line.tools = await connection.list_tools()
+                except NotDelivered:
+                    connection = await self._connection(tenant_id, row, line)
+                    line.tools = await connection.list_tools()
             except McpTrouble as trouble:
                 self._failed(tenant_id, line, trouble)
                 raise
@@ -92,7 +96,7 @@ class Switchboard:
         arguments: dict[str, Any],
         headers: dict[str, str],
     ) -> "CallToolResult":
-        """Raises McpTrouble, TimeoutError."""
+        """A call that a server never took, since it has restarted, is made once more. Raises McpTrouble, TimeoutError."""
         line = self._line(tenant_id, row)
         async with line.lock:
             connection = await self._connection(tenant_id, row, line)
@@ -100,7 +104,12 @@ class Switchboard:
             raise CircuitOpen(row.name)
         line.busy += 1
         try:
-            result = await connection.call(tool, arguments, headers)
+            try:
+                result = await connection.call(tool, arguments, headers)
+            except NotDelivered:
+                async with line.lock:
+                    connection = await self._connection(tenant_id, row, line)
+                result = await connection.call(tool, arguments, headers)
         except (McpTrouble, TimeoutError) as trouble:
             if connection.is_lost or isinstance(trouble, TimeoutError):
                 self._failed(tenant_id, line, trouble)

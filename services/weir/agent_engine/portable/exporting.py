@@ -2,12 +2,37 @@
 
 from typing import Any
 
-from weir.agent_engine.tables import agents, capabilities, models, relations, schemas
+import msgspec
+
+from weir.agent_engine.http_tools import shown
+from weir.agent_engine.mcp.configured import mask
+from weir.agent_engine.tables import (
+    agents,
+    capabilities,
+    http_tools,
+    knowledge,
+    mcp_servers,
+    models,
+    relations,
+    schemas,
+)
 from weir_shared.clock import now, rfc3339
 from weir_shared.db.pool import Connection, Database
 from weir_shared.yaml_text import dump_yaml
 
 _MODEL = ("type", "kind", "base_url", "model_name", "api_version", "embedding_dim")
+_MCP_SERVER = (
+    "type",
+    "command",
+    "args",
+    "url",
+    "forward_headers",
+    "auth_type",
+    "auth_key_env",
+    "auth_token_env",
+    "auth_client_id",
+    "enabled",
+)
 _AGENT = (
     "description",
     "model",
@@ -33,6 +58,12 @@ async def export_document(database: Database, tenant_id: str) -> dict[str, Any]:
     async with database.tenant(tenant_id) as connection:
         return {
             "models": [_model(row) for row in await models.every(connection, tenant_id)],
+            "mcp_servers": [_mcp_server(row) for row in await mcp_servers.every(connection, tenant_id)],
+            "knowledge_bases": [
+                {"name": row.name, "description": row.description, "embedding_model": row.embedding_model}
+                for row in await knowledge.every_base(connection, tenant_id)
+            ],
+            "tools": [_tool(row) for row in await http_tools.every(connection, tenant_id)],
             "agents": [
                 await _agent(connection, tenant_id, row)
                 for row in await agents.every(connection, tenant_id)
@@ -56,6 +87,18 @@ def yaml_of(document: dict[str, Any]) -> str:
 def _model(row: models.ModelRow) -> dict[str, Any]:
     shown = {name: getattr(row, name) for name in _MODEL if getattr(row, name) is not None}
     return {"name": row.name} | shown | ({"is_default": True} if row.is_default else {})
+
+
+def _mcp_server(row: mcp_servers.McpServerRow) -> dict[str, Any]:
+    """Of its environment only the names; each value stands for the one that is kept."""
+    shown = {name: getattr(row, name) for name in _MCP_SERVER if getattr(row, name) is not None}
+    return {"name": row.name} | shown | {"env_vars": {name: mask(name) for name in row.env_names}}
+
+
+def _tool(row: http_tools.HttpToolRow) -> dict[str, Any]:
+    fields = msgspec.to_builtins(shown(row))
+    fields["auth"] = {name: value for name, value in fields["auth"].items() if value is not None}
+    return {"name": row.name, "type": "http"} | fields
 
 
 async def _agent(connection: Connection, tenant_id: str, row: agents.AgentRow) -> dict[str, Any]:

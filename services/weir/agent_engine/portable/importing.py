@@ -9,25 +9,38 @@ from typing import Any, TypeVar
 
 import msgspec
 from msgspec import UNSET, Struct
+from msgspec.structs import replace
 
 from weir.agent_engine import agents, capabilities, relations, schemas
-from weir.agent_engine.models.configured import Models
+from weir.agent_engine.http_tools import AUTH, shown
+from weir.agent_engine.knowledge import bases
+from weir.agent_engine.knowledge.vectors import require_vectors
+from weir.agent_engine.mcp.configured import mask
 from weir.agent_engine.naming import Faults, refused
-from weir.agent_engine.portable.document import Fields, Item, Sections
+from weir.agent_engine.portable.document import Fields, Item, Sections, is_placeholder
+from weir.agent_engine.studio import Studio
 from weir.agent_engine.tables import agents as agent_rows
+from weir.agent_engine.tables import http_tools as tool_rows
+from weir.agent_engine.tables import knowledge as base_rows
+from weir.agent_engine.tables import mcp_servers as server_rows
 from weir.agent_engine.tables import models as model_rows
 from weir.agent_engine.tables import schemas as schema_rows
 from weir.agent_engine.wire.agents import AgentChange, AgentDetail, NewAgent
 from weir.agent_engine.wire.capabilities import CapabilityChange, NewCapability
+from weir.agent_engine.wire.http_tools import HttpToolChange, HttpToolDetail, NewHttpTool
+from weir.agent_engine.wire.knowledge import BaseChange, BaseDetail, NewBase
+from weir.agent_engine.wire.mcp_servers import McpServerChange, McpServerDetail, NewMcpServer
 from weir.agent_engine.wire.models import ModelChange, ModelDetail, NewModel
 from weir.agent_engine.wire.portable import Counts, Imported
 from weir.agent_engine.wire.relations import NewRelation, RelationChange
 from weir.agent_engine.wire.schemas import NewSchema, SchemaChange
-from weir_shared.db.pool import Connection, Database, Unit
+from weir_shared.db.pool import Connection, Unit
 from weir_shared.errors import FieldError, WeirError
 from weir_shared.web.bodies import field_faults
 
 CREATED, UPDATED, UNCHANGED = "created", "updated", "unchanged"
+# What null asks for.
+_EMPTY: tuple[Any, ...] = (None, "", [], {})
 _Body = TypeVar("_Body", bound=Struct)
 
 
@@ -38,11 +51,13 @@ class _Undone(Exception):
 class Importing:
     """One document on its way into one tenant, within one unit of work."""
 
-    def __init__(self, connection: Connection, tenant_id: str, models: Models) -> None:
+    def __init__(self, connection: Connection, tenant_id: str, studio: Studio) -> None:
         self._unit = Unit(connection, tenant_id)
         self._connection = connection
         self._tenant_id = tenant_id
-        self._models = models.within(self._unit)
+        self._models = studio.models.within(self._unit)
+        self._tools = studio.http_tools.within(self._unit)
+        self._servers = studio.mcp_servers.within(self._unit)
         self.warnings: list[str] = []
         self.faults = Faults()
 
@@ -72,6 +87,85 @@ class Importing:
             return UNCHANGED
         await self._models.change(self._tenant_id, item.name, change)
         return UPDATED
+
+    async def mcp_server(self, item: Item) -> str:
+        """A server that lacks a value is configured all the same: what is there to keep, a document does not tell."""
+        found = await server_rows.find(self._connection, self._tenant_id, item.name, None)
+        fields = self._with_kept_values(item, found.env_names if found else [])
+        if found is None:
+            new = self._body(item, NewMcpServer, fields | {"name": item.name})
+            await self._servers.create(self._tenant_id, new, may_lack_secret=True)
+            return CREATED
+        change = self._body(item, McpServerChange, fields)
+        detail = await self._servers.read(self._tenant_id, item.name)
+        if _is_so(change, detail, McpServerDetail):
+            return UNCHANGED
+        await self._servers.change(self._tenant_id, item.name, change, may_lack_secret=True)
+        return UPDATED
+
+    async def knowledge_base(self, item: Item) -> str:
+        """What it is, not its files."""
+        found = await base_rows.find_base(self._connection, self._tenant_id, item.name, None)
+        if found is None:
+            new = self._body(item, NewBase, item.fields | {"name": item.name})
+            await bases.add_base(self._unit, self._tenant_id, new)
+            return CREATED
+        change = self._body(item, BaseChange, item.fields)
+        detail = await bases.read_base(self._unit, self._tenant_id, item.name)
+        if str(change.embedding_model_id) == detail.embedding_model:
+            change = replace(change, embedding_model_id=UNSET)
+        if _is_so(change, detail, BaseDetail):
+            return UNCHANGED
+        await bases.change_base(self._unit, self._tenant_id, item.name, change)
+        return UPDATED
+
+    async def tool(self, item: Item) -> str:
+        found = await tool_rows.find(self._connection, self._tenant_id, item.name)
+        fields = self._with_kept_secrets(item, found.secret_names if found else [])
+        if found is None:
+            new = self._body(item, NewHttpTool, fields | {"name": item.name})
+            await self._tools.create(self._tenant_id, new)
+            return CREATED
+        change = self._body(item, HttpToolChange, fields)
+        if _is_so(change, shown(found), HttpToolDetail):
+            return UNCHANGED
+        await self._tools.change(self._tenant_id, item.name, change)
+        return UPDATED
+
+    def _with_kept_secrets(self, item: Item, kept: list[str]) -> Fields:
+        """As with servers: of its headers and of its auth."""
+        fields = dict(item.fields)
+        if isinstance(fields.get("headers"), dict):
+            fields["headers"] = self._kept(
+                item, "headers", fields["headers"], lambda name: f"header:{name}" in kept
+            )
+        auth = fields.get("auth")
+        if isinstance(auth, dict) and "token" in auth:
+            secret = {AUTH.upper(): auth["token"]}
+            secret = self._kept(item, "auth", secret, lambda _: AUTH in kept)
+            fields["auth"] = auth | {"token": secret.get(AUTH.upper())}
+        return fields
+
+    def _with_kept_values(self, item: Item, kept: list[str]) -> Fields:
+        """Its placeholders stand for the values that are kept; one for a value that is not is left out."""
+        values = item.fields.get("env_vars")
+        if not isinstance(values, dict):
+            return item.fields
+        return item.fields | {"env_vars": self._kept(item, "env_vars", values, lambda name: name in kept)}
+
+    def _kept(self, item: Item, section: str, values: Fields, is_kept: Callable[[str], bool]) -> Fields:
+        given: Fields = {}
+        for name, value in values.items():
+            if not is_placeholder(value):
+                given[name] = value
+            elif is_kept(name):
+                given[name] = mask(name)
+            else:
+                self.warnings.append(
+                    f"{item.path}.{section}.{name}: a placeholder, and there is no value to keep; "
+                    "enter it before it is used"
+                )
+        return given
 
     async def agent(self, item: Item) -> str:
         fields = dict(item.fields)
@@ -168,15 +262,22 @@ class Importing:
 
 
 async def import_document(
-    database: Database, models: Models, tenant_id: str, sections: Sections, *, dry_run: bool = False
+    studio: Studio, tenant_id: str, sections: Sections, *, dry_run: bool = False
 ) -> Imported:
     """What was done, or with `dry_run` what would be. Raises ValidationFailed with every fault, and does nothing."""
+    if sections.knowledge_bases:
+        await require_vectors(studio.database)
     answer: Imported | None = None
     try:
-        async with database.tenant(tenant_id) as connection:
-            importing = Importing(connection, tenant_id, models)
+        async with studio.database.tenant(tenant_id) as connection:
+            importing = Importing(connection, tenant_id, studio)
             changes = {
                 "models": await importing.section(sections.models, importing.model),
+                "mcp_servers": await importing.section(sections.mcp_servers, importing.mcp_server),
+                "knowledge_bases": await importing.section(
+                    sections.knowledge_bases, importing.knowledge_base
+                ),
+                "tools": await importing.section(sections.tools, importing.tool),
                 "agents": await importing.section(sections.agents, importing.agent),
                 "schemas": await importing.section(sections.schemas, importing.schema),
             }
@@ -184,7 +285,10 @@ async def import_document(
             answer = Imported(
                 agents_imported=len(sections.agents),
                 models_imported=len(sections.models),
+                tools_imported=len(sections.tools),
                 schemas_imported=len(sections.schemas),
+                mcp_servers_imported=len(sections.mcp_servers),
+                knowledge_bases_imported=len(sections.knowledge_bases),
                 agents_count=len(sections.agents),
                 dry_run=dry_run,
                 changes=changes,
@@ -203,7 +307,7 @@ def _is_so(change: Struct, detail: Struct, kind: type[Struct]) -> bool:
     shown = {field.name for field in msgspec.structs.fields(kind)}
     for name in change.__struct_fields__:
         said = getattr(change, name)
-        if said is UNSET or (said is None and getattr(detail, name, None) in (None, "")):
+        if said is UNSET or (said is None and getattr(detail, name, None) in _EMPTY):
             continue
         if name not in shown or getattr(detail, name) != said:
             return False

@@ -31,8 +31,8 @@ FILE_NAME = "weir-config.yaml"
 GUARDS = [requires_scope("config")]
 DOCUMENT = Schema(
     type=OpenAPIType.OBJECT,
-    description="A mapping with the sections models, agents and schemas; each is a list of things with a name, "
-    "or a mapping of names to things",
+    description="A mapping with the sections models, mcp_servers, knowledge_bases, tools, agents and schemas; "
+    "each is a list of things with a name, or a mapping of names to things",
 )
 
 
@@ -97,10 +97,8 @@ async def import_config(
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     data = await asyncio.to_thread(parsed, await request.body(), media_type)
-    sections = sections_of(data)
-    return await import_document(
-        studio.database, studio.models, principal.tenant_id, sections, dry_run=dry_run
-    )
+    sections = sections_of(data, studio.config_variables)
+    return await import_document(studio, principal.tenant_id, sections, dry_run=dry_run)
 
 
 ROUTES = [reload_config, export_config, import_config]

@@ -55,7 +55,7 @@ async def update_base(
     studio: _Studio, principal: _Principal, name: FromPath[str], data: JSONBody[BaseChange]
 ) -> BaseDetail:
     """Changes the fields that are sent; another embedding model has every file indexed anew."""
-    return await bases.change_base(studio, principal.tenant_id, name, data)
+    return await bases.change_base(studio.database, principal.tenant_id, name, data)
 
 
 @patch("/knowledge-bases/{name:str}", guards=WRITE)
@@ -63,7 +63,7 @@ async def patch_base(
     studio: _Studio, principal: _Principal, name: FromPath[str], data: JSONBody[BaseChange]
 ) -> BaseDetail:
     """The same as PUT."""
-    return await bases.change_base(studio, principal.tenant_id, name, data)
+    return await bases.change_base(studio.database, principal.tenant_id, name, data)
 
 
 @delete("/knowledge-bases/{name:str}", guards=WRITE, status_code=200)

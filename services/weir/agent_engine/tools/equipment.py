@@ -9,10 +9,12 @@ from weir.agent_engine.forwarded import NOTHING_FORWARDED, ForwardedHeaders
 from weir.agent_engine.studio import Studio
 from weir.agent_engine.tables.agents import AgentRow
 from weir.agent_engine.tables.briefs import Delegate
-from weir.agent_engine.tools import knowledge, structured_output
+from weir.agent_engine.tables.http_tools import HttpToolRow
+from weir.agent_engine.tools import http, knowledge, structured_output
 from weir.agent_engine.tools.base import Tool
 from weir.agent_engine.tools.builtin import builtin_tools
 from weir.agent_engine.tools.gated import Gate, Gated
+from weir.agent_engine.tools.http import HttpTool
 from weir.agent_engine.tools.mcp import ServerTools, mcp_tools
 from weir.agent_engine.tools.memory import Memory, MemoryRecall, MemoryStore
 from weir.agent_engine.tools.names import BROUGHT
@@ -40,6 +42,7 @@ class Bench(Struct, frozen=True, kw_only=True):
     run_delegate: Run
     is_sub_agent: bool
     forwarded: ForwardedHeaders = NOTHING_FORWARDED
+    http_tools: Sequence[HttpToolRow] = ()
     servers: Sequence[ServerTools] = ()
     schema_id: str
 
@@ -54,6 +57,12 @@ def tools_of(agent: AgentRow, bench: Bench) -> list[Tool]:
         *_spawning(agent, bench),
     ):
         tools.setdefault(tool.definition.name, _gated(tool, also_known_as, bench))
+    for row in bench.http_tools:
+        asked = Timed(
+            HttpTool(row, bench.studio, bench.principal.tenant_id), seconds=http.SECONDS + http.SLACK_SECONDS
+        )
+        tool = Gated(asked, bench.gate) if row.confirmation_required else _gated(asked, (), bench)
+        tools.setdefault(row.name, tool)
     for tool, also_known_as in _of_servers(bench, tools.keys()):
         tools.setdefault(tool.definition.name, _gated(tool, also_known_as, bench))
     return list(tools.values())

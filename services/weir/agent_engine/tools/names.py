@@ -1,6 +1,6 @@
 """The tools of the platform by name: which there are, and which of them this version offers."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 
 from weir.agent_engine.naming import Faults, invalid
@@ -29,14 +29,16 @@ KNOWN = OFFERED | PLANNED
 BROUGHT = {"memory": ("memory_recall", "memory_store"), "knowledge": ("knowledge_search",)}
 
 
-def check_tools(names: list[str]) -> None:
-    """Raises ValidationFailed for names that are no tools of the platform, each with the nearest one that is."""
+def check_tools(names: list[str], own: Collection[str] = ()) -> None:
+    """Raises ValidationFailed for names that are no tools of the platform and none of the tenant's own, each with the
+    nearest one that is."""
     faults = Faults()
+    known = KNOWN | set(own)
     for position, name in enumerate(names):
-        if name in KNOWN:
+        if name in known:
             continue
-        near = get_close_matches(name, sorted(KNOWN), n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"the tools are {', '.join(sorted(KNOWN))}"
+        near = get_close_matches(name, sorted(known), n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"the tools are {', '.join(sorted(known))}"
         with faults.gathered():
             raise invalid(f"tools.{position}", f"there is no tool '{name[:100]}'; {hint}")
     faults.raise_any()

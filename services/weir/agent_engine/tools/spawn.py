@@ -62,6 +62,7 @@ class SpawnAgent:
 
     def __init__(self, targets: Mapping[str, Tool]) -> None:
         self._targets = targets
+        among = {"enum": list(targets)} if targets else {}
         self.definition = ToolDefinition(
             name=GENERIC,
             description=(
@@ -71,7 +72,7 @@ class SpawnAgent:
             parameters={
                 "type": "object",
                 "properties": {
-                    "agent_name": {"type": "string", "enum": list(targets)},
+                    "agent_name": {"type": "string"} | among,
                     "input": {
                         "type": "string",
                         "description": "The whole task, with everything that the agent has to know.",

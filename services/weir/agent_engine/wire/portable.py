@@ -18,6 +18,8 @@ class Imported(Struct, frozen=True, kw_only=True):
     models_imported: int
     tools_imported: int = 0
     schemas_imported: int
+    mcp_servers_imported: int
+    knowledge_bases_imported: int
     agents_count: int
     dry_run: bool
     changes: dict[str, Counts]
