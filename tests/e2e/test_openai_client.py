@@ -1,15 +1,13 @@
 """How to use an OpenAI client, as its page says: every example is run against a started platform."""
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import openai
 import pytest
+from tests.e2e.examples import run_example
 from tests.starting import ROOT, StartedPlatform
 
 PAGE = (ROOT / "docs/howto/use-an-openai-client.md").read_text()
@@ -31,18 +29,8 @@ def test_an_example_of_the_page_does_what_it_says(
     platform: StartedPlatform, token: str, tmp_path: Path, number: int
 ) -> None:
     language, code = BLOCKS[number]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")} | {
-        "WEIR_URL": platform.url,
-        "TOKEN": token,
-        "OPENAI_BASE_URL": f"{platform.url}/v1",
-        "OPENAI_API_KEY": token,
-    }
-    command = [sys.executable, "-c", code] if language == "python" else ["sh", "-ec", code]
-    ran = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert ("ask-the-lake" if "/models" in code else SIGN) in ran.stdout
+    said = run_example(language, code, platform.url, token, tmp_path)
+    assert ("ask-the-lake" if "/models" in code else SIGN) in said
 
 
 def test_the_page_has_examples_of_each_kind() -> None:

@@ -20,6 +20,7 @@ from weir.agent_engine.routes import (
     config,
     internal,
     knowledge,
+    mcp_door,
     mcp_servers,
     memory,
     models,
@@ -89,7 +90,7 @@ def create_app(settings: Settings) -> Litestar:
     return create_service(
         service="agent-engine",
         title="Weir agent engine",
-        routes=[api, uploads, door, internal.count_agents, internal.embed_texts],
+        routes=[api, uploads, door, *mcp_door.ROUTES, internal.count_agents, internal.embed_texts],
         render_error=render_engine_error,
         dialects={"/v1/": render_openai_error},
         lifespan=[furnished],

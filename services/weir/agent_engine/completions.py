@@ -100,12 +100,12 @@ class Opened(Struct, frozen=True, kw_only=True):
 
 
 async def list_models(database: Database, principal: Principal) -> ModelCards:
-    return ModelCards(data=[_card(row) for row in await _open_schemas(database, principal)])
+    return ModelCards(data=[_card(row) for row in await open_schemas(database, principal)])
 
 
 async def read_model(database: Database, principal: Principal, name: str) -> ModelCard:
     """A schema by its name or its id. Raises ModelMissing, also for one that is not open for chat."""
-    for row in await _open_schemas(database, principal):
+    for row in await open_schemas(database, principal):
         if name in (row.name, row.id):
             return _card(row)
     raise ModelMissing(name)
@@ -220,7 +220,8 @@ def _frame(content: object) -> bytes:
     return b"data: %b\n\n" % one_line(_json.encode(content))
 
 
-async def _open_schemas(database: Database, principal: Principal) -> list[SchemaRow]:
+async def open_schemas(database: Database, principal: Principal) -> list[SchemaRow]:
+    """The tenant's schemas that a chat can begin with, oldest first."""
     async with database.tenant(principal.tenant_id) as connection:
         rows = await schemas.every(connection, principal.tenant_id)
     return [row for row in rows if row.chat_enabled and row.entry_agent_id is not None]

@@ -36,7 +36,8 @@ class RunningTurns:
 
     def log_of(self, key: Key) -> EventLog | None:
         """The events of the session's turn, running or lately ended."""
-        return self._logs.get(key) or self._ended.get(key)
+        # By presence: the log of a turn that has told nothing yet is empty.
+        return self._logs[key] if key in self._logs else self._ended.get(key)
 
     async def stop(self, key: Key) -> None:
         """Ends the session's turn, if it runs here, and forgets its events."""

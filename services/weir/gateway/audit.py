@@ -50,6 +50,7 @@ _ACTIONS = {
     ("POST", "config/reload"): "config.reload",
     ("POST", "config/rollback"): "config.rollback",
     ("POST", "chat/completions"): "chat.message",
+    ("POST", "mcp"): "mcp.call",
     ("POST", "start"): "runtime.start",
     ("POST", "stop"): "runtime.stop",
     ("POST", "redeploy"): "runtime.redeploy",

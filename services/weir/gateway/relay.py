@@ -21,6 +21,7 @@ from weir_shared.auth.principal import ANONYMOUS, Principal
 from weir_shared.auth.tickets import HEADER, Audience, TicketOffice
 from weir_shared.errors import (
     DeadlineExceeded,
+    Forbidden,
     PayloadTooLarge,
     Unavailable,
     UnsupportedMediaType,
@@ -142,6 +143,8 @@ class Room(Struct, frozen=True, kw_only=True):
     answer_seconds: float
     public_paths: frozenset[str] = frozenset()
     uploads: Sequence[Upload] = ()
+    bars_pages: bool = False
+    """Whether pages of other origins are refused: MCP's rule, against names that are bound anew."""
     is_open: bool = False
     """Whether the room itself tells who may: no credential is asked for, or looked at."""
 
@@ -196,6 +199,14 @@ def plan_rooms(lake_url: str, engine_url: str, sql_seconds: int, import_mib: int
             prefixes=[("/v1/chat", "/v1/chat"), ("/v1/models", "/v1/models")],
             render_error=render_openai_error,
             answer_seconds=TURN_SECONDS,
+        ),
+        Room(
+            audience="agent-engine",
+            base_url=engine_url,
+            prefixes=[("/mcp", "/mcp")],
+            render_error=render_engine_error,
+            answer_seconds=TURN_SECONDS,
+            bars_pages=True,
         ),
     ]
 
@@ -279,6 +290,8 @@ class Relay:
             await send_error(error, room.render_error, scope, send)
 
     async def _hand_on(self, room: Room, path: str, scope: ASGIScope, receive: Any, send: Any) -> None:
+        if room.bars_pages:
+            refuse_other_origins(scope["headers"])
         principal = await self._recognise(room, path, scope)
         scope.setdefault("state", {})["principal"] = principal
         send = with_headers(send, await self._admission.admit(principal, scope["headers"]))
@@ -366,6 +379,14 @@ def refuse_encoded(headers: Headers) -> None:
     encodings = [value for name, value in headers if name == b"content-encoding"]
     if any(encoding.strip().lower() not in (b"", b"identity") for encoding in encodings):
         raise UnsupportedMediaType("Bodies are taken as they are; send it without Content-Encoding")
+
+
+def refuse_other_origins(headers: Headers) -> None:
+    """Raises Forbidden for what a browser sends on behalf of a page that is not from here."""
+    told = dict(headers)
+    origin = told.get(b"origin")
+    if origin is not None and origin.partition(b"://")[2].lower() != told.get(b"host", b"").lower():
+        raise Forbidden("A page of another origin may not use this; programs send no Origin")
 
 
 async def _stream_back(response: aiohttp.ClientResponse, limit: asyncio.Timeout, send: Any) -> None:

@@ -103,6 +103,88 @@ async def test_tables_are_told_with_their_columns_and_faults(
     ]
 
 
+async def test_a_table_is_told_with_its_columns(studio: World, caller: Caller, lake: FakeLake) -> None:
+    columns = [{"name": f"c{n}", "type": "utf8", "nullable": n > 0} for n in range(1000)]
+    lake.answer = {
+        "tables": [{"name": "Sales.Flights", "kind": "view", "description": "All", "columns": columns}]
+    }
+    assistant = await studio.assistant(
+        caller, use("lake_schema", {"table": "sales.flights"}), say("ok"), tools=["lake_schema"]
+    )
+    output = (await caller.chat(assistant.schema)).one("tool_result")["output"]
+    shown = json.loads(output)
+    assert (shown["name"], shown["kind"], shown["description"]) == ("Sales.Flights", "view", "All")
+    assert shown["columns"][0] == {"name": "c0", "type": "utf8", "nullable": False}
+    assert shown["note"] == f"Only the first {len(shown['columns'])} of 1000 columns are shown."
+    assert len(output) < 33_000
+
+
+@pytest.mark.parametrize("tool", ["lake_schema", "lake_sample"])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({}, "needs the argument `table`"),
+        ({"table": 5}, "needs the argument `table`"),
+        ({"table": "flight"}, "did you mean flights?"),
+        ({"table": 'flights"; drop table flights; --'}, "There is no table"),
+        ({"table": "x" * 100_000}, "There is no table"),
+    ],
+)
+async def test_a_table_that_is_not_there_is_told_with_the_nearest(
+    studio: World, caller: Caller, lake: FakeLake, tool: str, arguments: dict, words: str
+) -> None:
+    lake.answer = {"tables": [{"name": "flights", "kind": "dataset", "columns": []}]}
+    assistant = await studio.assistant(caller, use(tool, arguments), say("ok"), tools=[tool])
+    output = (await caller.chat(assistant.schema)).one("tool_result")["output"]
+    assert output.startswith("[ERROR]")
+    assert words in output
+    assert len(output) < 500
+    assert [path for path, _ in lake.asked if path.endswith("/sql")] == []
+
+
+@pytest.mark.parametrize("rows", [0, 51, "5", True, None, 2.5])
+async def test_a_sample_has_1_to_50_rows(studio: World, caller: Caller, lake: FakeLake, rows: object) -> None:
+    asked = use("lake_sample", {"table": "flights", "rows": rows})
+    assistant = await studio.assistant(caller, asked, say("ok"), tools=["lake_sample"])
+    output = (await caller.chat(assistant.schema)).one("tool_result")["output"]
+    assert output == "[ERROR] lake_sample takes `rows` from 1 to 50"
+    assert lake.asked == []
+
+
+async def test_a_sample_asks_for_the_first_rows_and_cuts_long_values(
+    studio: World, caller: Caller, lake: FakeLake
+) -> None:
+    row = {"text": "x" * 100_000, "list": list(range(1000)), "n": 1}
+    lake.answer = {
+        "tables": [{"name": "sales.flights", "kind": "dataset", "columns": []}],
+        "rows": [row] * 5,
+        "schema": [{"name": name, "type": "utf8"} for name in row],
+        "rowCount": 5,
+        "truncated": False,
+    }
+    assistant = await studio.assistant(
+        caller, use("lake_sample", {"table": "sales.flights"}), say("ok"), tools=["lake_sample"]
+    )
+    shown = json.loads((await caller.chat(assistant.schema)).one("tool_result")["output"])
+    assert shown["row_count"] == 5
+    assert shown["rows"][0][0] == "x" * 500 + "… (100000 characters)"
+    assert shown["rows"][0][1].startswith("[0,1,2,")
+    assert shown["rows"][0][2] == 1
+    asked = lake.asked[-1][1]
+    assert asked["query"] == 'select * from "sales"."flights" limit 5'
+
+
+async def test_a_table_that_cannot_be_read_has_no_sample(
+    studio: World, caller: Caller, lake: FakeLake
+) -> None:
+    lake.answer = {"tables": [{"name": "odd", "kind": "view", "columns": None, "error": "no such file"}]}
+    assistant = await studio.assistant(
+        caller, use("lake_sample", {"table": "odd"}), say("ok"), tools=["lake_sample"]
+    )
+    output = (await caller.chat(assistant.schema)).one("tool_result")["output"]
+    assert output == "[ERROR] The table 'odd' cannot be read: no such file"
+
+
 async def test_what_the_lake_refuses_is_told_to_the_model_and_the_turn_goes_on(
     studio: World, caller: Caller, lake: FakeLake
 ) -> None:

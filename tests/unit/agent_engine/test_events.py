@@ -100,6 +100,14 @@ async def test_events_of_ended_turns_are_kept_for_a_while_and_not_for_ever(
     assert [running.log_of(("t", str(place))) for place in range(3)] == [None, logs[1], logs[2]]
 
 
+async def test_a_turn_that_has_told_nothing_yet_is_found() -> None:
+    running, log = RunningTurns(), EventLog(1)
+    task = running.start(("t", "s"), log, asyncio.sleep(60))
+    assert running.log_of(("t", "s")) is log
+    task.cancel()
+    await asyncio.wait([task])
+
+
 @pytest.mark.parametrize("count", [0, 1, PAGE - 1, PAGE, PAGE + 1, 3 * PAGE + 5])
 def test_whatever_a_reader_has_seen_it_is_told_the_rest(count: int) -> None:
     log = EventLog(1)

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import structlog
 
 from weir.agent_engine.studio import Studio
+from weir.agent_engine.tools import lake
 from weir.agent_engine.tools.base import Tool
-from weir.agent_engine.tools.lake import LakeDesk, LakeQuery, LakeTables
+from weir.agent_engine.tools.lake import LakeDesk
 from weir.agent_engine.tools.names import KNOWN, OFFERED
 from weir.agent_engine.tools.timed import Timed
 from weir.agent_engine.turn_clock import TurnClock
@@ -24,11 +25,10 @@ def builtin_tools(
 ) -> list[Tool]:
     """The named tools that work for the caller, each timed; the turn's clock bounds them too."""
     desk = LakeDesk(studio.lake, principal, clock, seconds=studio.sql_seconds)
-    there_are = {"lake_query": LakeQuery, "lake_tables": LakeTables}
     tools: list[Tool] = []
     for name in names:
-        if name in there_are:
-            tools.append(Timed(there_are[name](desk), seconds=studio.sql_seconds + LAKE_SLACK_SECONDS))
+        if name in lake.TOOLS:
+            tools.append(Timed(lake.TOOLS[name](desk), seconds=studio.sql_seconds + LAKE_SLACK_SECONDS))
         elif name in KNOWN and name not in OFFERED:
             _tell_once(name)
     return tools

@@ -1,5 +1,7 @@
 """The lake as a tool: the agent asks with its caller's own authority, and never with more."""
 
+from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import msgspec
@@ -13,6 +15,11 @@ from weir_shared.clients.lake import Answer, LakeClient, LakeRefused, Table
 
 MAX_ROWS = 200
 MAX_BYTES = 32 * 1024
+SAMPLE_ROWS = 5
+MAX_SAMPLE_ROWS = 50
+MAX_NAMED = 4000
+MAX_CELL = 500
+_TABLE = {"type": "string", "description": "The table's name, as lake_tables tells it."}
 
 
 class LakeDesk:
@@ -24,20 +31,28 @@ class LakeDesk:
         self._clock = clock
         self._seconds = seconds
 
-    async def sql(self, query: str) -> Answer:
+    async def sql(self, query: str, *, rows: int) -> Answer:
+        """At most so many rows. Raises ToolFailed."""
         try:
-            # One row more than is shown tells whether there are more.
-            return await self._lake.sql(
-                self._principal, query, max_rows=MAX_ROWS + 1, seconds=self._seconds_left()
-            )
+            return await self._lake.sql(self._principal, query, max_rows=rows, seconds=self._seconds_left())
         except LakeRefused as refusal:
             raise ToolFailed(str(refusal)) from None
 
     async def tables(self) -> list[Table]:
+        """Raises ToolFailed."""
         try:
             return await self._lake.tables(self._principal, seconds=self._seconds_left())
         except LakeRefused as refusal:
             raise ToolFailed(str(refusal)) from None
+
+    async def table(self, call: Call) -> Table:
+        """The one that the call's `table` names, as it is written or in other letters. Raises ToolFailed."""
+        name = call.arguments.get("table")
+        if not isinstance(name, str) or not name.strip():
+            raise ToolFailed(
+                f"{call.tool} needs the argument `table`: the name of one, as lake_tables tells it"
+            )
+        return _table_named(name.strip(), await self.tables())
 
     def _seconds_left(self) -> int:
         return max(1, min(self._seconds, int(self._clock.left)))
@@ -66,7 +81,8 @@ class LakeQuery:
         query = call.arguments.get("query")
         if not isinstance(query, str) or not query.strip():
             raise ToolFailed("lake_query needs the argument `query`: one SQL SELECT as text")
-        return show_answer(await self._desk.sql(query))
+        # One row more than is shown tells whether there are more.
+        return show_answer(await self._desk.sql(query, rows=MAX_ROWS + 1))
 
 
 class LakeTables:
@@ -85,10 +101,76 @@ class LakeTables:
         return show_tables(await self._desk.tables())
 
 
-def show_answer(answer: Answer) -> str:
-    """Compact JSON, rows as arrays; what does not fit is left out, and the note says so."""
+class LakeSchema:
+    """Tells the columns of one table."""
+
+    definition = ToolDefinition(
+        name="lake_schema",
+        description=(
+            "Tells what one table of the caller's context lake is: its columns with their types and whether they "
+            "may be null, and its description."
+        ),
+        parameters={"type": "object", "properties": {"table": _TABLE}, "required": ["table"]},
+    )
+
+    def __init__(self, desk: LakeDesk) -> None:
+        self._desk = desk
+
+    async def run(self, call: Call) -> str:
+        return show_table(await self._desk.table(call))
+
+
+class LakeSample:
+    """Shows a few rows of one table."""
+
+    definition = ToolDefinition(
+        name="lake_sample",
+        description=(
+            "Shows a few rows of one table of the caller's context lake, whichever come first: "
+            "what its values look like, not what there is."
+        ),
+        parameters={
+            "type": "object",
+            "properties": {
+                "table": _TABLE,
+                "rows": {
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": MAX_SAMPLE_ROWS,
+                    "description": f"How many rows; {SAMPLE_ROWS} unless told.",
+                },
+            },
+            "required": ["table"],
+        },
+    )
+
+    def __init__(self, desk: LakeDesk) -> None:
+        self._desk = desk
+
+    async def run(self, call: Call) -> str:
+        rows = call.arguments.get("rows", SAMPLE_ROWS)
+        if not isinstance(rows, int) or isinstance(rows, bool) or not 1 <= rows <= MAX_SAMPLE_ROWS:
+            raise ToolFailed(f"lake_sample takes `rows` from 1 to {MAX_SAMPLE_ROWS}")
+        table = await self._desk.table(call)
+        if table.error:
+            raise ToolFailed(f"The table '{table.name}' cannot be read: {table.error}")
+        query = f"select * from {_quoted(table.name)} limit {rows}"  # noqa: S608 - a quoted name
+        answer = await self._desk.sql(query, rows=rows)
+        return show_answer(answer, cells=True)
+
+
+TOOLS = {tool.definition.name: tool for tool in (LakeQuery, LakeTables, LakeSchema, LakeSample)}
+
+
+def show_answer(answer: Answer, *, cells: bool = False) -> str:
+    """Compact JSON, rows as arrays; what does not fit is left out, and the note says so.
+
+    `cells`: long values are cut, so that a sample has rows to show.
+    """
     columns = [column.name for column in answer.schema]
     rows = [[row.get(name) for name in columns] for row in answer.rows[:MAX_ROWS]]
+    if cells:
+        rows = [[_cut(cell) for cell in row] for row in rows]
     kept = _fitting(rows)
     shown: dict[str, Any] = {"columns": columns, "rows": rows[:kept], "row_count": kept}
     if kept < len(answer.rows) or answer.truncated:
@@ -104,10 +186,46 @@ def show_tables(tables: list[Table]) -> str:
     kept = _fitting(entries)
     shown: dict[str, Any] = {"tables": entries[:kept]}
     if kept < len(entries):
-        shown["note"] = (
-            "Too many tables to describe: " + ", ".join(table.name for table in tables[kept:])[:4000]
-        )
+        names = ", ".join(table.name for table in tables[kept:])[:MAX_NAMED]
+        shown["note"] = f"Too many tables to describe; lake_schema tells each: {names}"
     return msgspec.json.encode(shown).decode()
+
+
+def show_table(table: Table) -> str:
+    """Compact JSON; when there are too many columns, the last are left out, and the note says so."""
+    shown = _entry(table)
+    if table.columns is not None:
+        columns = [
+            {"name": column.name, "type": column.type, "nullable": column.nullable}
+            for column in table.columns
+        ]
+        kept = _fitting(columns)
+        shown["columns"] = columns[:kept]
+        if kept < len(columns):
+            shown["note"] = f"Only the first {kept} of {len(columns)} columns are shown."
+    return msgspec.json.encode(shown).decode()
+
+
+def _table_named(name: str, tables: Sequence[Table]) -> Table:
+    found = {table.name.lower(): table for table in tables} | {table.name: table for table in tables}
+    table = found.get(name) or found.get(name.lower())
+    if table is None:
+        near = get_close_matches(name, [table.name for table in tables], n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "lake_tables tells which there are"
+        raise ToolFailed(f"There is no table '{name[:100]}'; {hint}")
+    return table
+
+
+def _quoted(name: str) -> str:
+    """A table's name in SQL, each of its parts as it is written."""
+    return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
+
+
+def _cut(cell: Any) -> Any:
+    text = cell if isinstance(cell, str) else msgspec.json.encode(cell).decode()
+    if len(text) <= MAX_CELL:
+        return cell
+    return f"{text[:MAX_CELL]}… ({len(text)} characters)"
 
 
 def _entry(table: Table) -> dict[str, Any]:

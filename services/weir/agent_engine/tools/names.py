@@ -9,6 +9,8 @@ OFFERED = frozenset(
     {
         "knowledge_search",
         "lake_query",
+        "lake_sample",
+        "lake_schema",
         "lake_tables",
         "memory_recall",
         "memory_store",
