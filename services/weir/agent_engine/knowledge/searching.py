@@ -1,5 +1,6 @@
 """Finding passages: by the nearness of their vectors and by their words, merged by reciprocal ranks."""
 
+import asyncio
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -65,8 +66,11 @@ async def search(
         by_model[base.embedding_model_id].append(base.id)
     ranked: list[tuple[float, Hit]] = []
     for model_id, base_ids in by_model.items():
-        vector = await _vector(studio, tenant_id, model_id, query)
-        ranked += await _ranked(studio, tenant_id, base_ids, vector, query)
+        # The words need not wait for the model.
+        vector, worded = await asyncio.gather(
+            _vector(studio, tenant_id, model_id, query), _worded(studio, tenant_id, base_ids, query)
+        )
+        ranked += await _ranked(studio, tenant_id, base_ids, vector, worded)
     ranked.sort(key=lambda found: (-found[0], -found[1].score, found[1].id))
     near_enough = (hit for _, hit in ranked if threshold is None or hit.score >= threshold)
     return [_passage(hit) for hit in list(near_enough)[: min(limit, MAX_LIMIT)]]
@@ -85,12 +89,18 @@ async def _vector(studio: Studio, tenant_id: str, model_id: int, query: str) -> 
     return embedded.vectors.tolist()
 
 
-async def _ranked(
-    studio: Studio, tenant_id: str, base_ids: Sequence[str], vector: Sequence[float], query: str
-) -> list[tuple[float, Hit]]:
+async def _worded(studio: Studio, tenant_id: str, base_ids: Sequence[str], query: str) -> list[int]:
     words = " or ".join(f'"{word}"' for word in _WORD.findall(query)[:MAX_WORDS])
+    if not words:
+        return []
     async with studio.database.tenant(tenant_id) as connection:
-        worded = await passages.worded(connection, tenant_id, base_ids, words) if words else []
+        return await passages.worded(connection, base_ids, words)
+
+
+async def _ranked(
+    studio: Studio, tenant_id: str, base_ids: Sequence[str], vector: Sequence[float], worded: Sequence[int]
+) -> list[tuple[float, Hit]]:
+    async with studio.database.tenant(tenant_id) as connection:
         exact = await passages.count(connection, tenant_id, base_ids) <= passages.EXACT_VECTORS
         near = await passages.near(connection, tenant_id, base_ids, vector, exact=exact)
         ranks: defaultdict[int, float] = defaultdict(float)

@@ -14,7 +14,8 @@ CANDIDATES = 60
 # Of so few vectors all are compared; an index would only cost its detours.
 EXACT_VECTORS = 2_000
 MAX_INDEXED_DIMENSION = 4_000
-EXACT = "embedding <=> $4::real[]::vector"
+# Made from the parameter once, not for each row that it is compared with.
+EXACT = "embedding <=> (select $4::real[]::vector)"
 
 
 class Claimed(Struct, frozen=True, kw_only=True):
@@ -197,7 +198,9 @@ async def near(
     distance = EXACT
     if not exact and dimension <= MAX_INDEXED_DIMENSION:
         # The planner takes the index only for this very expression.
-        distance = f"embedding::halfvec({dimension:d}) <=> $4::real[]::vector::halfvec({dimension:d})"
+        distance = (
+            f"embedding::halfvec({dimension:d}) <=> (select $4::real[]::vector::halfvec({dimension:d}))"
+        )
         await connection.execute(
             "set local hnsw.iterative_scan = strict_order; set local hnsw.ef_search = 100; "
             "set local enable_sort = off; set local enable_bitmapscan = off; set local jit = off"
@@ -223,18 +226,10 @@ async def near(
     return [row["chunk_id"] for row in rows]
 
 
-async def worded(connection: Connection, tenant_id: str, base_ids: Sequence[str], words: str) -> list[int]:
-    """The ids of the passages that hold the words best; `words` is as a web search is written."""
+async def worded(connection: Connection, base_ids: Sequence[str], words: str) -> list[int]:
+    """The ids of the tenant's passages that hold the words best; `words` is as a web search is written."""
     rows = await connection.fetch(
-        """
-        select id from knowledge_chunks
-        where tenant_id = $1 and base_id = any($2::uuid[]) and words @@ websearch_to_tsquery('simple', $3)
-        order by ts_rank_cd(words, websearch_to_tsquery('simple', $3)) desc, id limit $4
-        """,
-        tenant_id,
-        list(base_ids),
-        words,
-        CANDIDATES,
+        "select id from knowledge_worded($1, $2, $3) as id", list(base_ids), words, CANDIDATES
     )
     return [row["id"] for row in rows]
 
@@ -246,7 +241,7 @@ async def read(
     rows = await connection.fetch(
         """
         -- A vector of nothing but zeros is near to nothing, which pgvector tells by NaN.
-        select chunks.id, coalesce(nullif(1 - (vectors.embedding <=> $3::real[]::vector), 'NaN'), 0) as score, chunks.content, chunks.position,
+        select chunks.id, coalesce(nullif(1 - (vectors.embedding <=> (select $3::real[]::vector)), 'NaN'), 0) as score, chunks.content, chunks.position,
                files.id as file_id, files.name as file_name, bases.name as base
         from knowledge_chunks as chunks
         join knowledge_vectors as vectors on vectors.tenant_id = $1 and vectors.chunk_id = chunks.id
