@@ -15,6 +15,7 @@ from tests.benchmarks import (
     life,
     limits,
     mcp,
+    mcp_door,
     peers,
     peers_agents,
     refresh,
@@ -49,6 +50,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "limits": limits.limits,
     "life": life.life,
     "mcp": mcp.mcp,
+    "tools": mcp_door.tools,
 }
 # They install other programs and take minutes: only when they are named.
 ON_DEMAND: dict[str, Benchmark] = {"tpch": tpch.tpch, "peers": peers.peers, "agents": peers_agents.agents}

@@ -84,6 +84,7 @@ async def serve(studio: Studio, visitor: Visitor, scope: Scope, receive: Receive
         "weir",
         version=__version__,
         instructions=INSTRUCTIONS,
+        get_tool_input_schema=_input_of,
         on_list_tools=counter.list_tools,
         on_call_tool=counter.call_tool,
     )
@@ -150,6 +151,8 @@ class _Counter:
             return _result(
                 "`message` is required and is a text, and so is `session_id` where it is given", is_error=True
             )
+        if "\0" in message:
+            return _result("A text must not hold the character U+0000", is_error=True)
         request = ChatRequest(message=message, session_id=session_id)
         try:
             opened = await open_chat(self._studio, self._principal, row.name, request, self._brought)
@@ -190,11 +193,21 @@ def _doing(event: str, data: dict[str, Any]) -> str:
 
 
 def _result(text: str, session_id: str | None = None, *, is_error: bool = False) -> CallToolResult:
-
-    structured = {"message": text, "session_id": session_id} if session_id else None
+    """With a session, also told as a text: many clients show their model nothing else."""
+    content, structured = [text], None
+    if session_id is not None:
+        content.append(f"session_id: {session_id}")
+        structured = {"message": text, "session_id": session_id}
     return CallToolResult(
-        content=[TextContent(type="text", text=text)], structured_content=structured, is_error=is_error
+        content=[TextContent(type="text", text=part) for part in content],
+        structured_content=structured,
+        is_error=is_error,
     )
+
+
+def _input_of(name: str) -> dict[str, Any]:
+    """What a tool of this name takes, if there is one; the library would list all of them before each call."""
+    return lake.TOOLS[name].definition.parameters if name in lake.TOOLS else _QUESTION
 
 
 def _lake_tool(definition: ToolDefinition) -> Tool:

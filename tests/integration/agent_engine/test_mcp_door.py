@@ -77,8 +77,7 @@ async def client(gate: Door, credential: str, **options: Any) -> AsyncIterator[C
 
 
 def text_of(result: Any) -> str:
-    [content] = result.content
-    return content.text
+    return result.content[0].text
 
 
 async def ended(gate: Door, admin: Caller) -> None:
@@ -162,6 +161,7 @@ async def test_a_schema_answers_and_its_conversation_goes_on(gate: Door, tenant_
         )
     assert (text_of(first), first.is_error) == ("Four.", False)
     assert first.structured_content["message"] == "Four."
+    assert first.content[1].text == f"session_id: {first.structured_content['session_id']}"
     assert told == ["Calls lake_tables"]
     assert text_of(again) == "I said four."
     assert again.structured_content["session_id"] == first.structured_content["session_id"]
@@ -207,14 +207,15 @@ async def test_a_session_of_somebody_else_is_not_gone_on_with(gate: Door, tenant
 
 
 @pytest.mark.parametrize(
-    "arguments", [{}, {"message": 5}, {"message": " "}, {"message": "hi", "session_id": "x"}]
+    "arguments",
+    [{}, {"message": 5}, {"message": " "}, {"message": "message\0"}, {"message": "hi", "session_id": "x"}],
 )
 async def test_a_question_that_is_none_is_told(gate: Door, tenant_id: str, arguments: dict[str, Any]) -> None:
     assistant = await gate.world.assistant(gate.world.caller(tenant_id))
     async with client(gate, gate.session(tenant_id)) as session:
         refused = await session.call_tool(f"ask_{assistant.schema}", arguments)
     assert refused.is_error
-    assert any(word in text_of(refused) for word in ("message", "session id"))
+    assert any(word in text_of(refused) for word in ("message", "session id", "U+0000"))
     assert assistant.brain.requests == []
 
 
