@@ -19,6 +19,7 @@ ALL = ("gateway", "context-lake", "agent-engine", "worker", "lake-host", "demo-m
 def test_everything_runs_and_answers_after_a_first_start(platform):
     weir = platform().ready()
     for name in ALL:
+        eventually((weir.data_dir / f"{name}.pid").exists)
         eventually(lambda name=name: living({weir.service_pid(name)}))
     assert "seeding" in weir.output
     assert weir.output.index("postgres") < weir.output.index("migrations") < weir.output.index("gateway")
