@@ -151,10 +151,44 @@ async def test_a_sample_has_1_to_50_rows(studio: World, caller: Caller, lake: Fa
     assert lake.asked == []
 
 
+@pytest.mark.parametrize("cell", ["x" * 1_000_000, ["deep" * 100_000], "AAEC/w==" * 50_000])
+async def test_huge_values_are_cut_and_the_row_is_still_shown(
+    studio: World, caller: Caller, lake: FakeLake, cell: object
+) -> None:
+    lake.answer = rows(1)
+    lake.answer["rows"][0]["text"] = cell
+    assistant = await studio.assistant(
+        caller, use("lake_query", {"query": "select 1"}), say("ok"), tools=TOOLS
+    )
+    output = (await caller.chat(assistant.schema)).one("tool_result")["output"]
+    [[number, text]] = json.loads(output)["rows"]
+    assert (number, text[-1]) == (0, "…")
+    assert "longer than 4000 characters" in json.loads(output)["note"]
+    assert len(output) < 5000
+
+
+async def test_a_row_of_a_thousand_columns_fits(studio: World, caller: Caller, lake: FakeLake) -> None:
+    names = [f"c{n}" for n in range(1000)]
+    lake.answer = {
+        "rows": [dict.fromkeys(names, "y" * 500)],
+        "schema": [{"name": name, "type": "Utf8"} for name in names],
+        "rowCount": 1,
+        "truncated": False,
+    }
+    assistant = await studio.assistant(
+        caller, use("lake_query", {"query": "select 1"}), say("ok"), tools=TOOLS
+    )
+    output = (await caller.chat(assistant.schema)).one("tool_result")["output"]
+    shown = json.loads(output)
+    assert [len(row) for row in shown["rows"]] == [1000]
+    assert "are cut" in shown["note"]
+    assert len(output) < 64 * 1024
+
+
 async def test_a_sample_asks_for_the_first_rows_and_cuts_long_values(
     studio: World, caller: Caller, lake: FakeLake
 ) -> None:
-    row = {"text": "x" * 100_000, "list": list(range(1000)), "n": 1}
+    row = {"text": "x" * 100_000, "list": list(range(100)), "n": 1}
     lake.answer = {
         "tables": [{"name": "sales.flights", "kind": "dataset", "columns": []}],
         "rows": [row] * 5,
@@ -167,8 +201,9 @@ async def test_a_sample_asks_for_the_first_rows_and_cuts_long_values(
     )
     shown = json.loads((await caller.chat(assistant.schema)).one("tool_result")["output"])
     assert shown["row_count"] == 5
-    assert shown["rows"][0][0] == "x" * 500 + "… (100000 characters)"
-    assert shown["rows"][0][1].startswith("[0,1,2,")
+    assert shown["rows"][0][0] == "x" * 4000 + "…"
+    assert shown["rows"][0][1] == list(range(100))
+    assert "longer than 4000 characters are cut" in shown["note"]
     assert shown["rows"][0][2] == 1
     asked = lake.asked[-1][1]
     assert asked["query"] == 'select * from "sales"."flights" limit 5'

@@ -18,7 +18,9 @@ MAX_BYTES = 32 * 1024
 SAMPLE_ROWS = 5
 MAX_SAMPLE_ROWS = 50
 MAX_NAMED = 4000
-MAX_CELL = 500
+MAX_CELL = 4000
+# A cell of which less is shown tells nothing.
+LEAST_CELL = 16
 _TABLE = {"type": "string", "description": "The table's name, as lake_tables tells it."}
 
 
@@ -156,27 +158,31 @@ class LakeSample:
             raise ToolFailed(f"The table '{table.name}' cannot be read: {table.error}")
         query = f"select * from {_quoted(table.name)} limit {rows}"  # noqa: S608 - a quoted name
         answer = await self._desk.sql(query, rows=rows)
-        return show_answer(answer, cells=True)
+        return show_answer(answer)
 
 
 TOOLS = {tool.definition.name: tool for tool in (LakeQuery, LakeTables, LakeSchema, LakeSample)}
 
 
-def show_answer(answer: Answer, *, cells: bool = False) -> str:
-    """Compact JSON, rows as arrays; what does not fit is left out, and the note says so.
-
-    `cells`: long values are cut, so that a sample has rows to show.
-    """
-    columns = [column.name for column in answer.schema]
+def show_answer(answer: Answer) -> str:
+    """Compact JSON, rows as arrays; what does not fit is left out, and the note says so."""
+    names = [column.name for column in answer.schema]
+    columns = names[: _fitting(names, MAX_BYTES // 2)]
     rows = [[row.get(name) for name in columns] for row in answer.rows[:MAX_ROWS]]
-    if cells:
-        rows = [[_cut(cell) for cell in row] for row in rows]
+    width, rows = _narrowed(rows)
     kept = _fitting(rows)
     shown: dict[str, Any] = {"columns": columns, "rows": rows[:kept], "row_count": kept}
+    notes = list[str]()
     if kept < len(answer.rows) or answer.truncated:
-        shown["note"] = (
-            f"Only the first {kept} rows are shown and there are more: aggregate, filter or limit."
+        notes.append(f"Only the first {kept} rows are shown and there are more: aggregate, filter or limit.")
+    if len(columns) < len(names):
+        notes.append(
+            f"Only the first {len(columns)} of {len(names)} columns are shown: select those that matter."
         )
+    if width is not None:
+        notes.append(f"Values longer than {width} characters are cut, and end with …")
+    if notes:
+        shown["note"] = " ".join(notes)
     return msgspec.json.encode(shown).decode()
 
 
@@ -221,13 +227,6 @@ def _quoted(name: str) -> str:
     return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
 
 
-def _cut(cell: Any) -> Any:
-    text = cell if isinstance(cell, str) else msgspec.json.encode(cell).decode()
-    if len(text) <= MAX_CELL:
-        return cell
-    return f"{text[:MAX_CELL]}… ({len(text)} characters)"
-
-
 def _entry(table: Table) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": table.name, "kind": table.kind}
     if table.description:
@@ -239,9 +238,28 @@ def _entry(table: Table) -> dict[str, Any]:
     return entry
 
 
-def _fitting(items: list[Any]) -> int:
+def _narrowed(rows: list[list[Any]]) -> tuple[int | None, list[list[Any]]]:
+    """The rows with long values cut so that at least the first fits, and the longest that a value may then be.
+
+    None when nothing was cut.
+    """
+    width = MAX_CELL
+    cut = [[_cut(value, width) for value in row] for row in rows]
+    while cut and not _fitting(cut[:1]) and width > LEAST_CELL:
+        width //= 2
+        cut = [[_cut(value, width) for value in row] for row in rows]
+    return (None if cut == rows else width), cut
+
+
+def _cut(value: Any, width: int) -> Any:
+    if isinstance(value, list | dict):
+        written = msgspec.json.encode(value).decode()
+        return value if len(written) <= width else written[:width] + "…"
+    return value[:width] + "…" if isinstance(value, str) and len(value) > width else value
+
+
+def _fitting(items: list[Any], left: int = MAX_BYTES) -> int:
     """How many of the items fit into what a model is given."""
-    left = MAX_BYTES
     for place, item in enumerate(items):
         left -= len(msgspec.json.encode(item)) + 1
         if left < 0:
