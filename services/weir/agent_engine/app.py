@@ -27,6 +27,7 @@ from weir.agent_engine.routes import (
     resilience,
     schemas,
     sessions,
+    tasks,
     templates,
 )
 from weir.agent_engine.routes import settings as settings_routes
@@ -62,6 +63,7 @@ def create_app(settings: Settings) -> Litestar:
             *templates.ROUTES,
             *chat.ROUTES,
             *sessions.ROUTES,
+            *tasks.ROUTES,
             *settings_routes.ROUTES,
             *config.ROUTES,
             *audit.ROUTES,

@@ -10,19 +10,26 @@ from typing import Any
 from weir.agent_engine.knowledge import files, indexing
 from weir.agent_engine.opening import open_studio
 from weir.agent_engine.tables import memories
+from weir.agent_engine.task_worker import KEEP_SECONDS, TaskWorker
+from weir.agent_engine.tasks import TOPIC
 from weir_shared.auth.keys import TICKET_KEY, load_or_create_key_pair
 from weir_shared.auth.tickets import TicketOffice
 from weir_shared.queue.rounds import Job, Sweep, Tools
 
 PART = "studio"
+TASKS = "tasks"
+# So many notices become one look.
+LOOK_SECONDS = 0.02
 
 
 @asynccontextmanager
 async def open_part(tools: Tools) -> AsyncGenerator[dict[str, Any], None]:
     """What the jobs of this room find in their context."""
     keys = load_or_create_key_pair(tools.settings.keys_dir, TICKET_KEY)
-    async with open_studio(tools, TicketOffice(keys)) as studio:
-        yield {PART: studio}
+    async with open_studio(tools, TicketOffice(keys)) as studio, tools.doorbell.awaiting(TOPIC) as notice:
+        worker = TaskWorker(studio, notice)
+        yield {PART: studio, TASKS: worker}
+        await worker.close()
 
 
 async def forget_outlived_any(ctx: dict[str, Any]) -> None:
@@ -38,8 +45,23 @@ async def ring_files_any(ctx: dict[str, Any]) -> None:
     await indexing.ring_waiting_any(ctx[PART])
 
 
+async def work_on_tasks_any(ctx: dict[str, Any]) -> None:
+    await ctx[TASKS].look_any()
+
+
+async def keep_tasks_any(ctx: dict[str, Any]) -> None:
+    await ctx[TASKS].keep_any()
+
+
+async def count_tasks_any(ctx: dict[str, Any]) -> None:
+    await ctx[TASKS].count_any()
+
+
 JOBS: tuple[Job, ...] = (Job(name=files.JOB, run=index_file, seconds=indexing.JOB_SECONDS),)
 SWEEPS: tuple[Sweep, ...] = (
     Sweep(run=ring_files_any, every_seconds=5),
+    Sweep(run=work_on_tasks_any, every_seconds=LOOK_SECONDS),
+    Sweep(run=keep_tasks_any, every_seconds=KEEP_SECONDS),
+    Sweep(run=count_tasks_any, every_seconds=5),
     Sweep(run=forget_outlived_any, every_seconds=3600),
 )

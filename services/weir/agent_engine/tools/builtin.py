@@ -7,7 +7,7 @@ import structlog
 from weir.agent_engine.studio import Studio
 from weir.agent_engine.tools.base import Tool
 from weir.agent_engine.tools.lake import LakeDesk, LakeQuery, LakeTables
-from weir.agent_engine.tools.names import OFFERED
+from weir.agent_engine.tools.names import KNOWN
 from weir.agent_engine.tools.timed import Timed
 from weir.agent_engine.turn_clock import TurnClock
 from weir_shared.auth.principal import Principal
@@ -29,7 +29,7 @@ def builtin_tools(
     for name in names:
         if name in there_are:
             tools.append(Timed(there_are[name](desk), seconds=studio.sql_seconds + LAKE_SLACK_SECONDS))
-        elif name not in OFFERED:
+        elif name not in KNOWN:
             _tell_once(name)
     return tools
 

@@ -9,7 +9,7 @@ from weir.agent_engine.forwarded import NOTHING_FORWARDED, ForwardedHeaders
 from weir.agent_engine.studio import Studio
 from weir.agent_engine.tables.agents import AgentRow
 from weir.agent_engine.tables.briefs import Delegate
-from weir.agent_engine.tools import knowledge, structured_output
+from weir.agent_engine.tools import knowledge, manage_tasks, structured_output
 from weir.agent_engine.tools.base import Tool
 from weir.agent_engine.tools.builtin import builtin_tools
 from weir.agent_engine.tools.gated import Gate, Gated
@@ -25,6 +25,7 @@ from weir.agent_engine.wire.capabilities import MemoryConfig
 from weir_shared.auth.principal import Principal
 
 MEMORY_SECONDS = 10
+TASKS_SECONDS = 20
 
 
 class Bench(Struct, frozen=True, kw_only=True):
@@ -41,7 +42,11 @@ class Bench(Struct, frozen=True, kw_only=True):
     is_sub_agent: bool
     forwarded: ForwardedHeaders = NOTHING_FORWARDED
     servers: Sequence[ServerTools] = ()
-    schema_id: str
+    schema_id: str | None
+    session_id: str
+    task_id: str | None
+    """The task that the turn works on."""
+    agent_name: str
 
 
 def tools_of(agent: AgentRow, bench: Bench) -> list[Tool]:
@@ -68,6 +73,10 @@ def _builtin(agent: AgentRow, bench: Bench) -> list[tuple[Tool, tuple[str, ...]]
     if structured_output.NAME in agent.tools:
         shown = StructuredOutput(bench.transcript.show, forms=not bench.is_sub_agent)
         tools.append(Timed(shown, seconds=None))
+    if manage_tasks.NAME in agent.tools:
+        place = manage_tasks.Place(session_id=bench.session_id, task_id=bench.task_id, agent=bench.agent_name)
+        managed = manage_tasks.ManageTasks(bench.studio, bench.principal, place)
+        tools.append(Timed(managed, seconds=TASKS_SECONDS))
     return [(tool, ()) for tool in tools]
 
 
@@ -80,7 +89,9 @@ def _knowing(agent: AgentRow, bench: Bench) -> list[tuple[Tool, tuple[str, ...]]
 
 
 def _remembering(agent: AgentRow, bench: Bench) -> list[tuple[Tool, tuple[str, ...]]]:
-    """Those that the capability brings, or that the agent names."""
+    """Those that the capability brings, or that the agent names; outside of every schema there is no memory."""
+    if bench.schema_id is None:
+        return []
     brought = BROUGHT["memory"] if "memory" in agent.capability_configs else ()
     memory = Memory(
         database=bench.studio.database,
