@@ -66,8 +66,6 @@ class TaskSettled(Conflict):
 
 
 class KeyReused(Conflict):
-    code = "idempotency_key_reuse"
-
     def __init__(self) -> None:
         super().__init__("This Idempotency-Key has been used for another task")
 
