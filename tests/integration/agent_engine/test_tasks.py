@@ -12,9 +12,12 @@ from tests.integration.agent_engine.conftest import Caller, World
 from tests.integration.agent_engine.test_sub_agents import sub_agent
 from tests.integration.agent_engine.working import eventually, reached, worker_here, worker_process
 
-from weir.agent_engine import tasks
+from weir.agent_engine import task_worker, tasks
+from weir.agent_engine.metrics import TASK_QUEUE_DEPTH, TASK_TRANSITIONS
 from weir.agent_engine.tables import task_claims
 from weir_shared.db.pool import Database
+
+ENDS = ("completed", "failed", "cancelled")
 
 
 @pytest.fixture(scope="module")
@@ -621,3 +624,32 @@ async def test_what_an_agent_creates_for_a_task_hangs_below_it(
     await reached(admin, task, "completed")
     [part] = await admin.ask(200, "GET", f"/tasks/{task['id']}/subtasks")
     assert (part["title"], part["source"]) == ("part", "agent")
+
+
+async def test_every_transition_is_counted_and_the_queue_is_measured(
+    world: World, admin: Caller, worker: dict[str, Any]
+) -> None:
+    def counted() -> dict[str, float]:
+        return {status: TASK_TRANSITIONS.labels(status)._value.get() for status in task_worker.STATES + ENDS}
+
+    before = counted()
+    child, _ = await sub_agent(world, admin, say("found"))
+    spawn = use(f"spawn_{child}", {"description": "Look"})
+    gated = await world.assistant(
+        admin, spawn, say("ok"), can_spawn=[child], confirm_before=[f"spawn_{child}"]
+    )
+    task = await created(admin, gated.agent, require_approval=True)
+    draft = await created(admin, gated.agent, blocked_by=[task["id"]], require_approval=True)
+    await worker["tasks"].count_any()
+    assert TASK_QUEUE_DEPTH.labels("draft")._value.get() >= 2
+    await asked(admin, task, 200, "approve")
+    await reached(admin, task, "needs_input")
+    await asked(admin, task, 200, "input", {"input": "yes"})
+    await reached(admin, task, "completed")
+    await admin.ask(200, "DELETE", f"/tasks/{draft['id']}")
+    expected = {"draft": 2, "approved": 1, "in_progress": 2, "needs_input": 1, "completed": 1, "cancelled": 1}
+
+    async def is_counted() -> bool:
+        return {s: n - before[s] for s, n in counted().items() if n > before[s]} == expected
+
+    await eventually(is_counted, 5)
