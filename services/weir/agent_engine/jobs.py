@@ -7,9 +7,10 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from weir.agent_engine import firing
 from weir.agent_engine.knowledge import files, indexing
 from weir.agent_engine.opening import open_studio
-from weir.agent_engine.tables import memories
+from weir.agent_engine.tables import memories, triggers
 from weir.agent_engine.task_worker import KEEP_SECONDS, TaskWorker
 from weir.agent_engine.tasks import TOPIC
 from weir_shared.auth.keys import TICKET_KEY, load_or_create_key_pair
@@ -53,6 +54,16 @@ async def keep_tasks_any(ctx: dict[str, Any]) -> None:
     await ctx[TASKS].keep_any()
 
 
+async def fire_triggers_any(ctx: dict[str, Any]) -> None:
+    await firing.fire_due_any(ctx[PART])
+    await firing.fire_refreshed_any(ctx[PART])
+
+
+async def forget_firings_any(ctx: dict[str, Any]) -> None:
+    async with ctx[PART].database.any_tenant() as connection:
+        await triggers.forget_old_any(connection)
+
+
 async def count_tasks_any(ctx: dict[str, Any]) -> None:
     await ctx[TASKS].count_any()
 
@@ -63,5 +74,7 @@ SWEEPS: tuple[Sweep, ...] = (
     Sweep(run=work_on_tasks_any, every_seconds=LOOK_SECONDS),
     Sweep(run=keep_tasks_any, every_seconds=KEEP_SECONDS),
     Sweep(run=count_tasks_any, every_seconds=5),
+    Sweep(run=fire_triggers_any, every_seconds=1),
+    Sweep(run=forget_firings_any, every_seconds=3600),
     Sweep(run=forget_outlived_any, every_seconds=3600),
 )

@@ -18,9 +18,8 @@ from weir.agent_engine.tables import briefs, sessions, task_claims, turns
 from weir.agent_engine.tables.briefs import AgentBrief
 from weir.agent_engine.tables.task_claims import LEASE_SECONDS, MAX_ATTEMPTS, ClaimedTask
 from weir.agent_engine.tables.turns import NewTurn
-from weir.agent_engine.tasks import TIMED_OUT, count_transitions, doom_dependents, text_of_task
+from weir.agent_engine.tasks import TIMED_OUT, count_transitions, doom_dependents, principal_of, text_of_task
 from weir.agent_engine.turn import Assignment, Errand, Turn, run_turn
-from weir_shared.auth.principal import Actor, Principal
 from weir_shared.db.pool import Connection, DatabaseUnavailable, UniqueViolation
 from weir_shared.ids import new_id
 
@@ -182,7 +181,7 @@ class TaskWorker:
             raise TaskUnworkable(f"Work on the task broke off {MAX_ATTEMPTS} times")
         if task.seconds_left < 1:
             raise TaskUnworkable(TIMED_OUT)
-        principal = _principal(task)
+        principal = principal_of(task.tenant_id, task.owner, task.scopes)
         async with studio.database.tenant(task.tenant_id) as connection:
             if task.turn_id is not None:
                 await task_claims.fail_former_turn(connection, task)
@@ -267,18 +266,6 @@ async def _fail(connection: Connection, task: ClaimedTask, error: str) -> list[s
         return []
     doomed = await doom_dependents(connection, task.tenant_id, task.id)
     return ["failed", *("cancelled" for _ in doomed)]
-
-
-def _principal(task: ClaimedTask) -> Principal:
-    """The caller who created the task, with the authority of then."""
-    actors: tuple[Actor, ...] = ("user", "api_token", "system")
-    actor, _, subject = task.owner.partition(":")
-    return Principal(
-        tenant_id=task.tenant_id,
-        subject=subject,
-        actor=next(known for known in actors if known == actor),
-        scopes=frozenset(task.scopes),
-    )
 
 
 def _new_turn(studio: Studio, task: ClaimedTask, brief: AgentBrief) -> NewTurn:

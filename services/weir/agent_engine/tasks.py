@@ -24,7 +24,7 @@ from weir.agent_engine.wire.tasks import (
     TaskList,
     TaskSummary,
 )
-from weir_shared.auth.principal import Principal
+from weir_shared.auth.principal import Actor, Principal
 from weir_shared.clock import rfc3339
 from weir_shared.db.pool import Connection, Database, UniqueViolation
 from weir_shared.errors import Conflict, InvalidRequest, NotFound, TooManyRequests
@@ -321,6 +321,7 @@ def detail_of(row: TaskRow) -> TaskDetail:
         description=row.description,
         acceptance_criteria=row.acceptance_criteria,
         assigned_agent_id=row.agent_id,
+        trigger_id=row.trigger_id,
         result=row.result,
     )
 
@@ -329,6 +330,18 @@ async def doom_dependents(connection: Connection, tenant_id: str, id: str) -> li
     """What waits for a task that has failed is cancelled with it, in the same unit of work."""
     return await tasks.cancel_dependents(
         connection, tenant_id, id, _hanging(id, "failed"), with_subtasks=False
+    )
+
+
+def principal_of(tenant_id: str, owner: str, scopes: Iterable[str]) -> Principal:
+    """The caller who asked for a task, with the authority of then."""
+    actors: tuple[Actor, ...] = ("user", "api_token", "system")
+    actor, _, subject = owner.partition(":")
+    return Principal(
+        tenant_id=tenant_id,
+        subject=subject,
+        actor=next(known for known in actors if known == actor),
+        scopes=frozenset(scopes),
     )
 
 

@@ -37,6 +37,7 @@ class TaskRow(Struct, frozen=True, kw_only=True):
     result: str | None
     error: str | None
     claim: str | None
+    trigger_id: str | None
     request_hash: bytes | None
     created_at: datetime
     updated_at: datetime

@@ -86,6 +86,7 @@ class TaskDetail(TaskSummary, frozen=True, kw_only=True):
     description: str
     acceptance_criteria: list[str]
     assigned_agent_id: str | None
+    trigger_id: str | None
     result: str | None
 
 
