@@ -16,6 +16,8 @@ PUBLIC = {
     "/api/v1/models/registry",
     "/api/v1/models/registry/providers",
     "/api/v1/ready",
+    # Whoever knows the secret of the path may.
+    "/api/v1/webhooks/{path}",
     "/live",
     "/ready",
 }
@@ -64,11 +66,19 @@ def test_credentials_are_asked_for_as_the_document_says(platform: StartedPlatfor
 def test_the_scope_that_a_route_wants_is_the_one_it_refuses_without(
     platform: StartedPlatform, admin: httpx.Client, document: dict
 ) -> None:
-    minted = admin.post("/api/v1/auth/tokens", json={"name": "without-scopes", "scopes": ["tasks"]}).json()
-    with platform.client(API_KEY=minted["token"]) as client:
+    # Each has one scope, so that for every route there is one that has another.
+    tokens = {
+        scope: admin.post("/api/v1/auth/tokens", json={"name": f"only-{scope}", "scopes": [scope]}).json()
+        for scope in ("tasks", "chat")
+    }
+    with (
+        platform.client(API_KEY=tokens["tasks"]["token"]) as with_tasks,
+        platform.client(API_KEY=tokens["chat"]["token"]) as with_chat,
+    ):
         for method, path, operation in operations(document):
             if not operation["security"] or path == REFRESH:
                 continue
+            client = with_chat if operation["security"][0]["bearer"] == ["tasks"] else with_tasks
             refused = client.request(method, concrete(path), json={})
             if not operation["security"][0]["bearer"]:
                 # Any caller may, whatever its scopes.
@@ -77,7 +87,8 @@ def test_the_scope_that_a_route_wants_is_the_one_it_refuses_without(
             [scope] = operation["security"][0]["bearer"]
             assert refused.status_code == 403, (method, path)
             assert f"'{scope}' scope" in refused.text, (method, path)
-    assert admin.delete(f"/api/v1/auth/tokens/{minted['id']}").status_code == 204
+    for token in tokens.values():
+        assert admin.delete(f"/api/v1/auth/tokens/{token['id']}").status_code == 204
 
 
 def test_refusals_look_as_documented(admin: httpx.Client, document: dict) -> None:

@@ -29,7 +29,9 @@ from weir.agent_engine.routes import (
     resilience,
     schemas,
     sessions,
+    tasks,
     templates,
+    triggers,
 )
 from weir.agent_engine.routes import settings as settings_routes
 from weir.agent_engine.studio import Studio
@@ -64,6 +66,8 @@ def create_app(settings: Settings) -> Litestar:
             *templates.ROUTES,
             *chat.ROUTES,
             *sessions.ROUTES,
+            *tasks.ROUTES,
+            *triggers.ROUTES,
             *settings_routes.ROUTES,
             *config.ROUTES,
             *audit.ROUTES,
@@ -75,7 +79,7 @@ def create_app(settings: Settings) -> Litestar:
         before_request=check_body,
     )
 
-    uploads = Router("/api/v1", route_handlers=knowledge.UPLOADS)
+    uploads = Router("/api/v1", route_handlers=[*knowledge.UPLOADS, *triggers.DOORS])
     door = Router("/v1", route_handlers=completions.ROUTES, before_request=check_body)
 
     @asynccontextmanager

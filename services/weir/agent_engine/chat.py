@@ -16,6 +16,7 @@ from weir.agent_engine.replica import LEASE_SECONDS, RENEW_SECONDS
 from weir.agent_engine.studio import Studio
 from weir.agent_engine.tables import briefs, messages, sessions, turns
 from weir.agent_engine.tables.briefs import Brief
+from weir.agent_engine.tables.sessions import SessionRow
 from weir.agent_engine.tables.turns import Holder, NewTurn
 from weir.agent_engine.turn import Assignment, Turn, run_turn
 from weir.agent_engine.wire.chat import ChatAnswer, ChatRequest, ToolUse
@@ -182,8 +183,12 @@ async def _before(connection: Connection, principal: Principal, session_id: str,
     if session.schema_id not in (brief.schema_id, None):
         raise invalid("session_id", f"the session belongs to the schema '{session.schema_name}'")
     await turns.fail_lost(connection, principal.tenant_id, session_id)
+    return await said_before(connection, principal.tenant_id, session)
+
+
+async def said_before(connection: Connection, tenant_id: str, session: SessionRow) -> Before:
     rows = await messages.of_session(
-        connection, principal.tenant_id, session_id, limit=HISTORY_ENTRIES, with_sub_agents=False
+        connection, tenant_id, session.id, limit=HISTORY_ENTRIES, with_sub_agents=False
     )
     return Before(messages_of(rows), session.token_scale or 1.0)
 

@@ -6,21 +6,23 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
-from weir.agent_engine.metrics import CONFIRMATIONS_PENDING
+from weir.agent_engine.metrics import CONFIRMATIONS_PENDING, TASK_TRANSITIONS
 from weir.agent_engine.sessions import find_session, topic_of
 from weir.agent_engine.signals import TurnGone
 from weir.agent_engine.studio import Studio
-from weir.agent_engine.tables import confirmations
+from weir.agent_engine.tables import confirmations, tasks
 from weir.agent_engine.tables.confirmations import NewConfirmation
 from weir.agent_engine.tools.base import Call
 from weir.agent_engine.turn_clock import TurnClock
 from weir.agent_engine.wire.confirmations import Response
 from weir_shared.auth.principal import Principal
+from weir_shared.db.pool import Connection
 from weir_shared.errors import Conflict, NotFound
 
 APPROVALS = frozenset({"approve", "approved", "yes", "y", "ok", "true", "confirm", "allow"})
 # For notices that were lost. It must stay well below the grace of a turn whose process is lost.
 LOOK_SECONDS = 2.0
+QUESTION_CHARACTERS = 4000
 
 _ANSWERED = ("approved", "denied")
 
@@ -36,12 +38,17 @@ class AlreadyAnswered(Conflict):
 
 
 class Place(Struct, frozen=True, kw_only=True):
-    """Where a gate stands."""
+    """Where a gate stands, and how long it is kept open.
+
+    The task of a turn that works on one waits for input meanwhile.
+    """
 
     tenant_id: str
     session_id: str
     turn_id: str
     agent: str
+    seconds: float
+    is_task: bool = False
 
 
 class TurnGate:
@@ -81,17 +88,31 @@ class TurnGate:
             turn_id=self._place.turn_id,
             agent=self._place.agent,
             tool=call.tool,
-            seconds=self._studio.confirm_seconds,
+            seconds=self._place.seconds,
         )
-        async with self._studio.database.tenant(self._place.tenant_id) as connection:
-            if not await confirmations.add(connection, self._place.tenant_id, new):
+        tenant_id, waits = self._place.tenant_id, False
+        async with self._studio.database.tenant(tenant_id) as connection:
+            if not await confirmations.add(connection, tenant_id, new):
                 raise TurnGone
+            if self._place.is_task:
+                question = (
+                    f"May {self._place.agent} call {call.tool} with {call.written[:QUESTION_CHARACTERS]}?"
+                )
+                question = question.replace("\0", "\ufffd")
+                waits = await tasks.begin_waiting(connection, tenant_id, self._place.turn_id, question)
+        if waits:
+            TASK_TRANSITIONS.labels("needs_input").inc()
 
     async def _look(self, call_id: str) -> tuple[str, float]:
-        async with self._studio.database.tenant(self._place.tenant_id) as connection:
+        tenant_id, goes_on = self._place.tenant_id, False
+        async with self._studio.database.tenant(tenant_id) as connection:
             found = await confirmations.look(
-                connection, self._place.tenant_id, call_id, turn_seconds_left=self._clock.left
+                connection, tenant_id, call_id, turn_seconds_left=self._clock.left
             )
+            if self._place.is_task and found is not None and found.status != "pending":
+                goes_on = await tasks.end_waiting(connection, tenant_id, self._place.turn_id)
+        if goes_on:
+            TASK_TRANSITIONS.labels("in_progress").inc()
         if found is None:
             raise TurnGone
         return found.status, found.seconds_left
@@ -106,20 +127,27 @@ async def respond(studio: Studio, principal: Principal, session_id: str, respons
     tenant_id, call_id = principal.tenant_id, response.call_id
     async with studio.database.tenant(tenant_id) as connection:
         session = await find_session(connection, principal, session_id)
-        taken = await confirmations.answer(
-            connection,
-            tenant_id,
-            session.id,
-            call_id,
-            status="approved" if approves(response.answers) else "denied",
-            answered_by=principal.identity,
-        )
+        taken = await answer(connection, principal, session.id, call_id, response.answers)
         status = None if taken else await confirmations.status_of(connection, tenant_id, session.id, call_id)
     if status in _ANSWERED:
         raise AlreadyAnswered(call_id)
     if not taken:
         raise NothingToAnswer(call_id)
     await studio.doorbell.notify(topic_of(session.id))
+
+
+async def answer(
+    connection: Connection, principal: Principal, session_id: str, call_id: str, answers: Sequence[str]
+) -> bool:
+    """Writes the answer down; False when nothing waits for it. Whoever waits is to be notified afterwards."""
+    return await confirmations.answer(
+        connection,
+        principal.tenant_id,
+        session_id,
+        call_id,
+        status="approved" if approves(answers) else "denied",
+        answered_by=principal.identity,
+    )
 
 
 def approves(answers: Sequence[str]) -> bool:

@@ -36,7 +36,6 @@ from weir.agent_engine.studio import Studio
 from weir.agent_engine.tables.schemas import SchemaRow
 from weir.agent_engine.tools import lake
 from weir.agent_engine.tools.base import Call
-from weir.agent_engine.tools.builtin import builtin_tools
 from weir.agent_engine.turn_clock import TurnClock
 from weir.agent_engine.wire.chat import ChatRequest
 from weir_shared.auth.principal import Principal
@@ -137,7 +136,7 @@ class _Counter:
 
     async def _ask_lake(self, name: str, arguments: dict[str, Any]) -> CallToolResult:
         clock = TurnClock(self._studio.sql_seconds)
-        [tool] = builtin_tools([name], self._studio, self._principal, clock=clock)
+        [tool] = lake.lake_tools([name], self._studio, self._principal, clock=clock)
         try:
             return _result(await tool.run(Call(call_id="", tool=name, arguments=arguments, written="")))
         except ToolFailed as failed:

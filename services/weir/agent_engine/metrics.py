@@ -12,4 +12,8 @@ TOOL_SECONDS = histogram("tool_call_seconds", "Time a tool took", "tool")
 TURNS = counter("turns_total", "Turns that ended", "result")
 SSE_OPEN = gauge("sse_open", "Event streams being read")
 ACTIVE_SESSIONS = gauge("active_sessions", "Sessions whose turn runs in this process")
+TASK_TRANSITIONS = counter("task_transitions_total", "Tasks that came into a state", "to")
+TASK_QUEUE_DEPTH = gauge(
+    "task_queue_depth", "Tasks that have not ended, by state; every worker tells the same", "status"
+)
 CONFIRMATIONS_PENDING = gauge("confirmations_pending", "Calls that wait for a person in this process")

@@ -54,6 +54,7 @@ async def open_studio(tools: Tools, office: TicketOffice) -> AsyncGenerator[Stud
         yield Studio(
             database=database,
             models=Models(database, tools.vault, allow_private=settings.allow_private_addresses),
+            vault=tools.vault,
             mcp_servers=servers,
             http_tools=HttpTools(database, tools.vault, allow_private=settings.allow_private_addresses),
             egress=egress,

@@ -107,12 +107,24 @@ async def delete_session(studio: Studio, principal: Principal, id: str) -> None:
     async with studio.database.tenant(tenant_id) as connection:
         session = await find_session(connection, principal, id)
         turn = await turns.latest(connection, tenant_id, session.id)
-    if turn is not None and turn.status == "running" and _runs_elsewhere(studio, turn):
-        await studio.elsewhere.stop(_letter("stop", tenant_id, session.id, turn), turn.replica or "")
-    await studio.running.stop((tenant_id, session.id))
+    await _stop(studio, tenant_id, session.id, turn)
     async with studio.database.tenant(tenant_id) as connection:
         await sessions.remove(connection, tenant_id, session.id)
     await studio.doorbell.notify(topic_of(session.id))
+
+
+async def stop_turn(studio: Studio, tenant_id: str, session_id: str, turn_id: str) -> None:
+    """Stops the turn, wherever it runs; nothing when it is not the session's latest."""
+    async with studio.database.tenant(tenant_id) as connection:
+        turn = await turns.latest(connection, tenant_id, session_id)
+    if turn is not None and turn.id == turn_id and not turn.is_lost:
+        await _stop(studio, tenant_id, session_id, turn)
+
+
+async def _stop(studio: Studio, tenant_id: str, session_id: str, turn: TurnRow | None) -> None:
+    if turn is not None and turn.status == "running" and _runs_elsewhere(studio, turn):
+        await studio.elsewhere.stop(_letter("stop", tenant_id, session_id, turn), turn.replica or "")
+    await studio.running.stop((tenant_id, session_id))
 
 
 def topic_of(session_id: str) -> str:

@@ -17,11 +17,13 @@ from weir.agent_engine.running import RunningTurns
 from weir_shared.clients.lake import LakeClient
 from weir_shared.db.pool import Database
 from weir_shared.queue.doorbell import Doorbell
+from weir_shared.sealing import Vault
 
 
 class Studio(Struct, frozen=True, kw_only=True):
     database: Database
     models: Models
+    vault: Vault
     mcp_servers: McpServers
     http_tools: HttpTools
     egress: aiohttp.ClientSession

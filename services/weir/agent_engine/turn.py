@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
 
@@ -57,6 +58,7 @@ from weir.agent_engine.tools.toolbox import Toolbox
 from weir.agent_engine.transcript import Transcript, done_data, error_data
 from weir.agent_engine.turn_clock import TurnClock
 from weir_shared.auth.principal import Principal
+from weir_shared.db.pool import Connection
 from weir_shared.errors import WeirError
 from weir_shared.sealing import SealError
 
@@ -77,6 +79,17 @@ NO_ANSWER = "I have used up my steps without coming to an answer."
 log = structlog.get_logger(__name__)
 
 
+class Errand(Struct, frozen=True, kw_only=True):
+    """The task that a turn works on: how long its gates wait, and what its end means for it.
+
+    `at_end` writes that down within the unit of work in which the turn ends: both are written, or neither.
+    """
+
+    task_id: str
+    confirm_seconds: float
+    at_end: "Callable[[Connection, Turn], Awaitable[None]]"
+
+
 class Assignment(Struct, frozen=True, kw_only=True):
     """A turn to run: whose, in which session, by which agent, after what was said before.
 
@@ -86,7 +99,7 @@ class Assignment(Struct, frozen=True, kw_only=True):
     """
 
     principal: Principal
-    schema_id: str
+    schema_id: str | None
     has_relations: bool
     session_id: str
     turn_id: str
@@ -99,6 +112,7 @@ class Assignment(Struct, frozen=True, kw_only=True):
     sampling: Sampling = Sampling()
     forwarded_headers: ForwardedHeaders = NOTHING_FORWARDED
     token_scale: float = 1.0
+    errand: Errand | None = None
 
 
 class Fault(Struct, frozen=True):
@@ -300,6 +314,9 @@ async def _bench(turn: Turn, studio: Studio) -> Bench:
         http_tools=await http_tools_named(studio, turn.tenant_id, turn.agent.tools),
         servers=await server_tools(studio, turn.tenant_id, turn.agent.mcp_servers),
         schema_id=turn.assignment.schema_id,
+        session_id=turn.assignment.session_id,
+        task_id=turn.assignment.errand.task_id if turn.assignment.errand else None,
+        agent_name=turn.agent.name,
     )
 
 
@@ -310,6 +327,8 @@ def _gate(turn: Turn, studio: Studio) -> TurnGate:
         session_id=assignment.session_id,
         turn_id=assignment.turn_id,
         agent=turn.agent.name,
+        seconds=assignment.errand.confirm_seconds if assignment.errand else studio.confirm_seconds,
+        is_task=assignment.errand is not None,
     )
     return TurnGate(place, turn.clock, partial(turn.transcript.asked, assignment.session_id), studio)
 
@@ -550,4 +569,9 @@ async def _write_end(turn: Turn, studio: Studio) -> bool:
     )
     async with turn.transcript.writing, studio.database.tenant(turn.tenant_id) as connection:
         entries = turn.transcript.take_unwritten()
-        return await turns.end_turn(connection, turn.tenant_id, turn.assignment.turn_id, ending, entries)
+        is_written = await turns.end_turn(
+            connection, turn.tenant_id, turn.assignment.turn_id, ending, entries
+        )
+        if is_written and turn.assignment.errand is not None:
+            await turn.assignment.errand.at_end(connection, turn)
+        return is_written

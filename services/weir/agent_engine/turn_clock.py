@@ -24,6 +24,10 @@ class TurnClock:
         return own if self._above is None else min(own, self._above.left)
 
     @property
+    def is_paused(self) -> bool:
+        return self._pauses > 0
+
+    @property
     def deadline(self) -> float:
         """When the time is up, by the monotonic clock, if nothing pauses from now on."""
         return time.monotonic() + self.left

@@ -62,6 +62,12 @@ _DEEDS = {
     "verify": "model.verify",
     "fork": "schema.create",
     "refresh": "dataset.refresh",
+    "approve": "task.approve",
+    "start": "task.start",
+    "complete": "task.complete",
+    "fail": "task.fail",
+    "priority": "task.update",
+    "input": "task.input",
 }
 
 Outcome = Callable[[int, int], Awaitable[None]]

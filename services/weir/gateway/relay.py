@@ -187,6 +187,15 @@ def plan_rooms(lake_url: str, engine_url: str, sql_seconds: int, import_mib: int
         Room(
             audience="agent-engine",
             base_url=engine_url,
+            # Whoever knows the secret of the path may.
+            prefixes=[("/api/v1/webhooks", "/api/v1/webhooks")],
+            render_error=render_engine_error,
+            answer_seconds=HOOK_SECONDS,
+            is_open=True,
+        ),
+        Room(
+            audience="agent-engine",
+            base_url=engine_url,
             prefixes=[("/api/v1", "/api/v1")],
             render_error=render_engine_error,
             answer_seconds=TURN_SECONDS,

@@ -4,7 +4,7 @@ import pytest
 from tests.integration.agent_engine.conftest import Caller, World
 
 from weir.agent_engine.mcp.catalogue import mcp_catalogue
-from weir.agent_engine.tools.names import OFFERED
+from weir.agent_engine.tools.names import KNOWN
 from weir_shared.auth.principal import ANONYMOUS
 from weir_shared.auth.tickets import HEADER
 
@@ -61,7 +61,7 @@ async def test_a_remote_server_of_the_catalogue_can_be_configured_as_it_stands(a
 
 async def test_every_tool_that_is_offered_is_told_with_the_schema_of_its_arguments(admin: Caller):
     tools = await admin.ask(200, "GET", "/tools/metadata")
-    assert [tool["name"] for tool in tools] == sorted(OFFERED)
+    assert [tool["name"] for tool in tools] == sorted(KNOWN)
     for tool in tools:
         assert tool["description"]
         assert tool["parameters"]["type"] == "object"

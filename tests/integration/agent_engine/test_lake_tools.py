@@ -11,6 +11,7 @@ from tests.integration.agent_engine.conftest import Caller, World
 
 from weir_shared.auth.keys import TICKET_KEY, load_or_create_key_pair
 from weir_shared.auth.tickets import TicketInspector
+from weir_shared.db.pool import Database
 
 TOOLS = ["lake_tables", "lake_query"]
 
@@ -241,7 +242,13 @@ async def test_a_query_without_sql_never_reaches_the_lake(
     assert lake.asked == []
 
 
-async def test_a_configured_tool_that_is_not_there_yet_is_not_offered(studio: World, caller: Caller) -> None:
-    assistant = await studio.assistant(caller, say("ok"), tools=["manage_tasks"])
+async def test_a_configured_tool_that_is_not_there_yet_is_not_offered(
+    studio: World, caller: Caller, database: Database
+) -> None:
+    assistant = await studio.assistant(caller, say("ok"))
+    async with database.any_tenant() as connection:
+        await connection.execute(
+            "update agents set tools = '{tool_of_a_newer_version}' where name = $1", assistant.agent
+        )
     await caller.chat(assistant.schema)
     assert "tools" not in assistant.brain.requests[0]

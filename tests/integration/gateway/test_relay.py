@@ -299,6 +299,17 @@ async def test_a_webhook_needs_no_credential_but_its_token(door: Door, credentia
     assert not {b"authorization", b"api_key"} & {name for name, _ in asked["headers"]}
 
 
+async def test_a_delivery_to_a_trigger_is_handed_on_without_a_credential(door: Door) -> None:
+    path = "/api/v1/webhooks/wh_1"
+    async with door.client(Authorization="Bearer not-one-of-ours", **{"X-Webhook-Secret": "s"}) as client:
+        assert (await client.post(path, json={})).status_code == 200
+        for other in ("/api/v1/webhooks-not", "/api/v1/triggers"):
+            assert (await client.get(other)).status_code == 401
+    asked = door.engine.asked[-1]
+    assert (asked["path"], asked["as"].actor, asked["as"].scopes) == (path, "anonymous", frozenset())
+    assert b"x-webhook-secret" in {name for name, _ in asked["headers"]}
+
+
 @pytest.mark.parametrize("path", ["/api/hooks/clwh_x", "/api/hooks/cl2/clwh_x", "/api/hooks"])
 async def test_what_is_no_webhook_is_not_open(door: Door, path: str) -> None:
     before = len(door.lake.asked) + len(door.engine.asked)

@@ -20,6 +20,16 @@ class Brief(Struct, frozen=True, kw_only=True):
     model: ModelRow | None
 
 
+class AgentBrief(Struct, frozen=True, kw_only=True):
+    """An agent that works for itself, in the schema that begins with it or in none."""
+
+    schema_id: str | None
+    schema_name: str
+    has_relations: bool
+    agent: AgentRow
+    model: ModelRow
+
+
 class Delegate(Struct, frozen=True, kw_only=True):
     """An agent that another may give tasks to, with the model that it thinks with."""
 
@@ -74,8 +84,57 @@ async def find(connection: Connection, tenant_id: str, name: str, id: str | None
     return _brief(row) if row else None
 
 
+async def of_agent(connection: Connection, tenant_id: str, agent_id: str) -> AgentBrief | None:
+    """The schema is the oldest of those that begin with the agent."""
+    row = await connection.fetchrow(
+        """
+        select schemas.id, coalesce(schemas.name, '') as name,
+               exists (
+                   select from agent_relations
+                   where agent_relations.tenant_id = agents.tenant_id and agent_relations.schema_id = schemas.id
+               ) as has_relations,
+               agents.id as agent_id, agents.name as agent_name, agents.description as agent_description,
+               agents.model_id as agent_model_id, agents.system_prompt, agents.lifecycle,
+               agents.tool_execution, agents.max_steps, agents.max_context_size, agents.max_turn_duration,
+               agents.temperature, agents.top_p, agents.max_tokens, agents.stop_sequences, agents.tools,
+               agents.mcp_servers, agents.can_spawn, agents.confirm_before, agents.knowledge_base_ids,
+               agents.is_system, agents.created_at as agent_created_at, agents.updated_at as agent_updated_at,
+               (
+                   select jsonb_object_agg(agent_capabilities.type, agent_capabilities.config)
+                   from agent_capabilities
+                   where agent_capabilities.tenant_id = agents.tenant_id
+                         and agent_capabilities.agent_id = agents.id and agent_capabilities.enabled
+               ) as capability_configs,
+               models.name as model, models.type as model_type, models.kind as model_kind,
+               models.model_name, models.base_url, models.api_key_sealed, models.api_version,
+               models.embedding_dim, models.is_default, models.created_at as model_created_at,
+               models.updated_at as model_updated_at
+        from agents
+        join models on models.tenant_id = agents.tenant_id and models.id = agents.model_id
+        left join lateral (
+            select * from schemas
+            where schemas.tenant_id = agents.tenant_id and schemas.entry_agent_id = agents.id
+            order by schemas.created_at, schemas.id
+            limit 1
+        ) as schemas on true
+        where agents.tenant_id = $1 and agents.id = $2
+        """,
+        tenant_id,
+        agent_id,
+    )
+    if row is None:
+        return None
+    return AgentBrief(
+        schema_id=row["id"],
+        schema_name=row["name"],
+        has_relations=row["has_relations"],
+        agent=_agent(row),
+        model=_model(row),
+    )
+
+
 async def delegates(
-    connection: Connection, tenant_id: str, schema_id: str, agent_id: str, names: Sequence[str]
+    connection: Connection, tenant_id: str, schema_id: str | None, agent_id: str, names: Sequence[str]
 ) -> list[Delegate]:
     """The agents of these names that exist, in their order, and those to which the schema lets the agent hand work."""
     rows = await connection.fetch(

@@ -18,7 +18,7 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     id: str
     session_id: str
     owner: str
-    schema_id: str
+    schema_id: str | None
     schema_name: str
     agent: str
     title: str

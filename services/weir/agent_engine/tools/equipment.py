@@ -10,11 +10,11 @@ from weir.agent_engine.studio import Studio
 from weir.agent_engine.tables.agents import AgentRow
 from weir.agent_engine.tables.briefs import Delegate
 from weir.agent_engine.tables.http_tools import HttpToolRow
-from weir.agent_engine.tools import http, knowledge, structured_output
+from weir.agent_engine.tools import http, knowledge, manage_tasks, structured_output
 from weir.agent_engine.tools.base import Tool
-from weir.agent_engine.tools.builtin import builtin_tools
 from weir.agent_engine.tools.gated import Gate, Gated
 from weir.agent_engine.tools.http import HttpTool
+from weir.agent_engine.tools.lake import lake_tools
 from weir.agent_engine.tools.mcp import ServerTools, mcp_tools
 from weir.agent_engine.tools.memory import Memory, MemoryRecall, MemoryStore
 from weir.agent_engine.tools.names import BROUGHT
@@ -27,6 +27,7 @@ from weir.agent_engine.wire.capabilities import MemoryConfig
 from weir_shared.auth.principal import Principal
 
 MEMORY_SECONDS = 10
+TASKS_SECONDS = 20
 
 
 class Bench(Struct, frozen=True, kw_only=True):
@@ -44,7 +45,11 @@ class Bench(Struct, frozen=True, kw_only=True):
     forwarded: ForwardedHeaders = NOTHING_FORWARDED
     http_tools: Sequence[HttpToolRow] = ()
     servers: Sequence[ServerTools] = ()
-    schema_id: str
+    schema_id: str | None
+    session_id: str
+    task_id: str | None
+    """The task that the turn works on."""
+    agent_name: str
 
 
 def tools_of(agent: AgentRow, bench: Bench) -> list[Tool]:
@@ -73,10 +78,14 @@ def gated_names(tools: Iterable[Tool]) -> list[str]:
 
 
 def _builtin(agent: AgentRow, bench: Bench) -> list[tuple[Tool, tuple[str, ...]]]:
-    tools = builtin_tools(agent.tools, bench.studio, bench.principal, clock=bench.clock)
+    tools = lake_tools(agent.tools, bench.studio, bench.principal, clock=bench.clock)
     if structured_output.NAME in agent.tools:
         shown = StructuredOutput(bench.transcript.show, forms=not bench.is_sub_agent)
         tools.append(Timed(shown, seconds=None))
+    if manage_tasks.NAME in agent.tools:
+        place = manage_tasks.Place(session_id=bench.session_id, task_id=bench.task_id, agent=bench.agent_name)
+        managed = manage_tasks.ManageTasks(bench.studio, bench.principal, place)
+        tools.append(Timed(managed, seconds=TASKS_SECONDS))
     return [(tool, ()) for tool in tools]
 
 
@@ -89,7 +98,9 @@ def _knowing(agent: AgentRow, bench: Bench) -> list[tuple[Tool, tuple[str, ...]]
 
 
 def _remembering(agent: AgentRow, bench: Bench) -> list[tuple[Tool, tuple[str, ...]]]:
-    """Those that the capability brings, or that the agent names."""
+    """Those that the capability brings, or that the agent names; outside of every schema there is no memory."""
+    if bench.schema_id is None:
+        return []
     brought = BROUGHT["memory"] if "memory" in agent.capability_configs else ()
     memory = Memory(
         database=bench.studio.database,

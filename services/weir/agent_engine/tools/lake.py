@@ -8,11 +8,15 @@ import msgspec
 
 from weir.agent_engine.models.base import ToolDefinition
 from weir.agent_engine.signals import ToolFailed
-from weir.agent_engine.tools.base import Call
+from weir.agent_engine.studio import Studio
+from weir.agent_engine.tools.base import Call, Tool
+from weir.agent_engine.tools.timed import Timed
 from weir.agent_engine.turn_clock import TurnClock
 from weir_shared.auth.principal import Principal
 from weir_shared.clients.lake import Answer, LakeClient, LakeRefused, Table
 
+# The lake ends a query by itself and says why; this is for when it does not.
+SLACK_SECONDS = 10
 MAX_ROWS = 200
 MAX_BYTES = 32 * 1024
 SAMPLE_ROWS = 5
@@ -162,6 +166,13 @@ class LakeSample:
 
 
 TOOLS = {tool.definition.name: tool for tool in (LakeQuery, LakeTables, LakeSchema, LakeSample)}
+
+
+def lake_tools(names: Sequence[str], studio: Studio, principal: Principal, *, clock: TurnClock) -> list[Tool]:
+    """Those of the names that are the lake's, for the caller, each timed; the turn's clock bounds them too."""
+    desk = LakeDesk(studio.lake, principal, clock, seconds=studio.sql_seconds)
+    seconds = studio.sql_seconds + SLACK_SECONDS
+    return [Timed(TOOLS[name](desk), seconds=seconds) for name in names if name in TOOLS]
 
 
 def show_answer(answer: Answer) -> str:

@@ -7,13 +7,14 @@ from msgspec import UNSET
 from weir.agent_engine.models.base import ToolDefinition
 from weir.agent_engine.tools import lake
 from weir.agent_engine.tools.knowledge import KnowledgeSearch
+from weir.agent_engine.tools.manage_tasks import ManageTasks
 from weir.agent_engine.tools.memory import MemoryRecall, MemoryStore
 from weir.agent_engine.tools.spawn import SpawnAgent
 from weir.agent_engine.tools.structured_output import StructuredOutput
 from weir.agent_engine.wire.mcp_catalogue import ToolMetadata
 
 _WRITTEN_BY_OTHERS = "What it returns was written by others; the model is told to take it as data."
-# They only read, and with the caller's own authority: no tool of the platform asks for caution by itself.
+# All act with the caller's own authority: no tool of the platform asks for caution by itself.
 _WARNED = frozenset({"knowledge_search", "lake_query", "lake_sample", "memory_recall"})
 
 
@@ -21,7 +22,10 @@ def definitions() -> Sequence[ToolDefinition]:
     """Every tool that this version offers, as its models see it."""
     shown = StructuredOutput(lambda _block, _is_form: None, forms=True)
     return (
-        *(kind.definition for kind in (KnowledgeSearch, *lake.TOOLS.values(), MemoryRecall, MemoryStore)),
+        *(
+            kind.definition
+            for kind in (KnowledgeSearch, *lake.TOOLS.values(), ManageTasks, MemoryRecall, MemoryStore)
+        ),
         shown.definition,
         SpawnAgent({}).definition,
     )

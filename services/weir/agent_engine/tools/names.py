@@ -5,28 +5,20 @@ from difflib import get_close_matches
 
 from weir.agent_engine.naming import Faults, invalid
 
-OFFERED = frozenset(
+KNOWN = frozenset(
     {
         "knowledge_search",
         "lake_query",
         "lake_sample",
         "lake_schema",
         "lake_tables",
+        "manage_tasks",
         "memory_recall",
         "memory_store",
         "show_structured_output",
         "spawn_agent",
     }
 )
-# They may be configured already; an agent is offered them once they are there.
-PLANNED = frozenset(
-    {
-        "manage_tasks",
-    }
-)
-KNOWN = OFFERED | PLANNED
-
-
 # What a capability brings besides the tools that an agent names.
 BROUGHT = {"memory": ("memory_recall", "memory_store"), "knowledge": ("knowledge_search",)}
 
