@@ -61,8 +61,12 @@ async def fire_refreshed_any(studio: Studio) -> None:
         found = await triggers.refreshed_any(connection, AT_ONCE)
     for run in found:
         await _fire_quietly(studio, run.tenant_id, run.trigger_id, f"run:{run.run_id}", _about(run))
-    if not found:
-        async with studio.database.any_tenant() as connection:
+
+
+async def pass_runs_any(studio: Studio) -> None:
+    """Moves the cursors behind what has been fired for; not while something has still to be."""
+    async with studio.database.any_tenant() as connection:
+        if not await triggers.refreshed_any(connection, 1):
             await triggers.pass_any_runs(connection)
 
 

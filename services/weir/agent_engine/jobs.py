@@ -59,6 +59,10 @@ async def fire_triggers_any(ctx: dict[str, Any]) -> None:
     await firing.fire_refreshed_any(ctx[PART])
 
 
+async def pass_runs_any(ctx: dict[str, Any]) -> None:
+    await firing.pass_runs_any(ctx[PART])
+
+
 async def forget_firings_any(ctx: dict[str, Any]) -> None:
     async with ctx[PART].database.any_tenant() as connection:
         await triggers.forget_old_any(connection)
@@ -75,6 +79,7 @@ SWEEPS: tuple[Sweep, ...] = (
     Sweep(run=keep_tasks_any, every_seconds=KEEP_SECONDS),
     Sweep(run=count_tasks_any, every_seconds=5),
     Sweep(run=fire_triggers_any, every_seconds=1),
+    Sweep(run=pass_runs_any, every_seconds=60),
     Sweep(run=forget_firings_any, every_seconds=3600),
     Sweep(run=forget_outlived_any, every_seconds=3600),
 )

@@ -37,6 +37,8 @@ CONFIRM_SECONDS = 24 * 3600.0
 # For tasks in hand when the worker ends.
 LAST_SECONDS = 5.0
 STATES = ("draft", "approved", "pending", "in_progress", "needs_input")
+# Turns that ended for no reason of their own.
+STOPPED = ("stopped", "interrupted")
 GO_ON = (
     "Your work on this task was interrupted. What you had done by then stands above: go on from there, "
     "and do not do again what has been done."
@@ -166,8 +168,10 @@ class TaskWorker:
         fault = held.turn.fault if held.turn else None
         if held.has_ended:
             return
-        if fault is None or fault.code in ("stopped", "interrupted"):
+        if fault is None or fault.code in STOPPED:
             await self._release(held, 0)
+        elif fault.code == DatabaseUnavailable.code:
+            await self._release(held, BUSY_SECONDS, counts=True)
         else:
             await self._fail(held, fault.message)
 
@@ -236,8 +240,14 @@ class TaskWorker:
         elif fault is None:
             if await task_claims.complete(connection, task, _clean(turn.transcript.text)):
                 status = "completed"
-        elif fault.code in ("stopped", "interrupted"):
-            await task_claims.release(connection, task, seconds_left=held.seconds_left, after_seconds=0)
+        elif fault.code in STOPPED or fault.code == DatabaseUnavailable.code:
+            await task_claims.release(
+                connection,
+                task,
+                seconds_left=held.seconds_left,
+                after_seconds=0,
+                counts=fault.code not in STOPPED,
+            )
         else:
             error = TIMED_OUT if fault.code == "timeout" else fault.message
             held.transitions += await _fail(connection, task, error)
@@ -249,10 +259,14 @@ class TaskWorker:
             transitions = await _fail(connection, held.task, error)
         held.transitions += transitions
 
-    async def _release(self, held: _Held, after_seconds: float) -> None:
+    async def _release(self, held: _Held, after_seconds: float, *, counts: bool = False) -> None:
         async with self._studio.database.tenant(held.task.tenant_id) as connection:
             await task_claims.release(
-                connection, held.task, seconds_left=held.seconds_left, after_seconds=after_seconds
+                connection,
+                held.task,
+                seconds_left=held.seconds_left,
+                after_seconds=after_seconds,
+                counts=counts,
             )
 
     async def _stop(self, held: _Held) -> None:

@@ -1,5 +1,6 @@
 """Tasks: work for an agent that nobody waits for. Created, read, steered and ended here; workers do them."""
 
+import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
@@ -281,9 +282,7 @@ async def cancel_task(studio: Studio, principal: Principal, id: str, reason: str
             raise TaskSettled(_no_way(row, "cancelled"))
         ended = [_ended(row)]
         row = await tasks.move(connection, tenant_id, row.id, "cancelled", error=reason or None)
-        ended += await tasks.cancel_dependents(
-            connection, tenant_id, row.id, _hanging(row.id, "cancelled"), with_subtasks=True
-        )
+        ended += await _cancel_dependents(connection, tenant_id, row.id, "cancelled")
     await _told(studio, ["cancelled"] * len(ended))
     await _stop(studio, tenant_id, ended)
     return detail_of(row)
@@ -328,9 +327,7 @@ def detail_of(row: TaskRow) -> TaskDetail:
 
 async def doom_dependents(connection: Connection, tenant_id: str, id: str) -> list[Ended]:
     """What waits for a task that has failed is cancelled with it, in the same unit of work."""
-    return await tasks.cancel_dependents(
-        connection, tenant_id, id, _hanging(id, "failed"), with_subtasks=False
-    )
+    return await _cancel_dependents(connection, tenant_id, id, "failed")
 
 
 def principal_of(tenant_id: str, owner: str, scopes: Iterable[str]) -> Principal:
@@ -477,9 +474,12 @@ async def _told(studio: Studio, statuses: Sequence[str]) -> None:
 
 async def _stop(studio: Studio, tenant_id: str, ended: Iterable[Ended]) -> None:
     """Ends the turns of tasks that were ended while they were worked on, wherever they run."""
-    for task in ended:
-        if task.was_running and task.session_id is not None and task.turn_id is not None:
-            await sessions.stop_turn(studio, tenant_id, task.session_id, task.turn_id)
+    stops = [
+        sessions.stop_turn(studio, tenant_id, task.session_id, task.turn_id)
+        for task in ended
+        if task.was_running and task.session_id is not None and task.turn_id is not None
+    ]
+    await asyncio.gather(*stops)
 
 
 def _ended(row: TaskRow) -> Ended:
@@ -516,8 +516,15 @@ def _no_way(task: TaskRow, wanted: Status) -> str:
     return f"The task cannot go from {task.status} to {wanted}; from {task.status} it can go to {ways}"
 
 
-def _hanging(id: str, status: Status) -> str:
-    return f"The task {id}, on which this one hangs, is {status}"
+async def _cancel_dependents(connection: Connection, tenant_id: str, id: str, status: Status) -> list[Ended]:
+    """Until nothing is found any more: whoever was about to add to what is cancelled has done so by then."""
+    error = f"The task {id}, on which this one hangs, is {status}"
+    ended: list[Ended] = []
+    while found := await tasks.cancel_dependents(
+        connection, tenant_id, id, error, with_subtasks=status == "cancelled"
+    ):
+        ended += found
+    return ended
 
 
 def _dispatched(row: TaskRow) -> DispatchedTask:

@@ -14,8 +14,8 @@ from tests.integration.agent_engine.working import eventually, reached, worker_h
 
 from weir.agent_engine import task_worker, tasks
 from weir.agent_engine.metrics import TASK_QUEUE_DEPTH, TASK_TRANSITIONS
-from weir.agent_engine.tables import task_claims
-from weir_shared.db.pool import Database
+from weir.agent_engine.tables import task_claims, turns
+from weir_shared.db.pool import Database, DatabaseUnavailable
 
 ENDS = ("completed", "failed", "cancelled")
 
@@ -653,3 +653,52 @@ async def test_every_transition_is_counted_and_the_queue_is_measured(
         return {s: n - before[s] for s, n in counted().items() if n > before[s]} == expected
 
     await eventually(is_counted, 5)
+
+
+async def test_what_is_created_below_a_task_while_that_is_cancelled_is_cancelled_too(
+    world: World, admin: Caller
+) -> None:
+    agent = (await world.assistant(admin)).agent
+    for _ in range(5):
+        root = await created(admin, agent)
+        child = await created(admin, agent, parent_task_id=root["id"])
+        body = {"agent": agent, "title": "late", "parent_task_id": child["id"]}
+        answers = await asyncio.gather(
+            admin.call("DELETE", f"/tasks/{root['id']}"),
+            *(admin.call("POST", "/tasks", body) for _ in range(6)),
+        )
+        late = [answer.json()["id"] for answer in answers[1:] if answer.status_code == 201]
+        assert all(answer.status_code in (201, 400) for answer in answers[1:])
+        assert {await status_of(admin, {"id": id}) for id in late} <= {"cancelled"}
+
+
+async def test_an_agent_may_cancel_the_task_above_its_own_and_ends_with_it(
+    world: World, admin: Caller, worker: dict[str, Any]
+) -> None:
+    assistant = await world.assistant(admin, say("never"), tools=["manage_tasks"])
+    root = await created(admin, assistant.agent)
+    await asked(admin, root, 409, "input", {"input": "x"})
+    await reached(admin, root, "completed")
+    top = await created(admin, assistant.agent, require_approval=True)
+    cancel = use("manage_tasks", {"action": "cancel", "task_id": top["id"]})
+    assistant.brain._replies[:] = [cancel, say("never")]
+    below = await created(admin, assistant.agent, parent_task_id=top["id"])
+    await reached(admin, below, "cancelled")
+    assert await status_of(admin, top) == "cancelled"
+
+
+async def test_a_database_that_is_away_for_a_while_does_not_fail_the_task(
+    world: World, admin: Caller, worker: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_worker, "BUSY_SECONDS", 0.1)
+    real, times = turns.end_turn, iter(range(100))
+
+    async def end_turn(*given: Any) -> bool:
+        if next(times) == 0:
+            raise DatabaseUnavailable
+        return await real(*given)
+
+    monkeypatch.setattr(turns, "end_turn", end_turn)
+    assistant = await world.assistant(admin, say("lost"), say("kept"))
+    task = await created(admin, assistant.agent)
+    assert (await reached(admin, task, "completed"))["result"] == "kept"

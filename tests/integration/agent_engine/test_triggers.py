@@ -260,8 +260,11 @@ async def test_the_cursor_passes_only_what_has_settled(
             "update lake_refresh_runs set ended_at = now() - interval '1 hour' where id = $1", old
         )
     await refreshed(database, tenant_id, "sales")
-    for _ in range(2):
-        await firing.fire_refreshed_any(world.app.state.studio)
+    await firing.pass_runs_any(world.app.state.studio)
+    async with database.any_tenant() as connection:
+        assert await connection.fetchval("select run_cursor from triggers where id = $1", trigger["id"]) == 0
+    await firing.fire_refreshed_any(world.app.state.studio)
+    await firing.pass_runs_any(world.app.state.studio)
     async with database.any_tenant() as connection:
         assert (
             await connection.fetchval("select run_cursor from triggers where id = $1", trigger["id"]) == old

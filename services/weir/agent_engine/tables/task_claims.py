@@ -184,14 +184,22 @@ async def park(connection: Connection, task: ClaimedTask, question: str, seconds
 
 
 async def release(
-    connection: Connection, task: ClaimedTask, *, seconds_left: float, after_seconds: float
+    connection: Connection,
+    task: ClaimedTask,
+    *,
+    seconds_left: float,
+    after_seconds: float,
+    counts: bool = False,
 ) -> bool:
-    """Gives the task up for others to go on with, as if it had not been taken; False when the claim is lost."""
+    """Gives the task up for others to go on with, as if it had not been taken unless it `counts` as an attempt.
+
+    False when the claim is lost.
+    """
     row = await connection.fetchrow(
         """
         update tasks
         set status = 'in_progress', claim = null, claimed_until = now() + make_interval(secs => $5),
-            attempts = attempts - 1, seconds_left = $4
+            attempts = attempts - case when $6 then 0 else 1 end, seconds_left = $4
         where tenant_id = $1 and id = $2 and claim = $3
         returning id
         """,
@@ -200,6 +208,7 @@ async def release(
         task.claim,
         seconds_left,
         after_seconds,
+        counts,
     )
     return row is not None
 

@@ -348,7 +348,8 @@ async def cancel_dependents(
 ) -> list[Ended]:
     """Cancels what waits for a task that will not be completed, and what hangs below whatever is cancelled.
 
-    `with_subtasks`: also what hangs below the task itself. What has begun waits for nothing.
+    `with_subtasks`: also what hangs below the task itself. What has begun waits for nothing. What is created below
+    one of them meanwhile is found by the next call only.
     """
     rows = await connection.fetch(
         """
@@ -359,11 +360,10 @@ async def cancel_dependents(
             cross join lateral (
                 select tasks.id from tasks
                 where tenant_id = $1 and parent_id = doomed.id and ($4 or doomed.id <> $2)
-                      and status not in ('completed', 'failed', 'cancelled')
                 union all
                 select tasks.id from tasks
                 where tenant_id = $1 and blocked_by @> array[doomed.id]
-                      and status in ('draft', 'approved', 'pending')
+                      and status in ('draft', 'approved', 'pending', 'cancelled')
             ) as next
         ),
         locked as (

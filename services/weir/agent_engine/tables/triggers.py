@@ -211,9 +211,13 @@ async def pass_any_runs(connection: Connection) -> None:
         """
         update triggers set run_cursor = settled.id
         from (
-            select tenant_id, max(id) as id from lake_refresh_runs
-            where ended_at < now() - make_interval(secs => $1)
-            group by tenant_id
+            select tenants.tenant_id, (
+                select max(runs.id) from lake_refresh_runs as runs
+                where runs.tenant_id = tenants.tenant_id and runs.ended_at < now() - make_interval(secs => $1)
+            ) as id
+            from (
+                select distinct tenant_id from triggers where type = 'dataset_refreshed' and enabled
+            ) as tenants
         ) as settled
         where triggers.tenant_id = settled.tenant_id and type = 'dataset_refreshed' and enabled
               and run_cursor < settled.id
