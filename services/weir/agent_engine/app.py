@@ -28,6 +28,7 @@ from weir.agent_engine.routes import (
     schemas,
     sessions,
     templates,
+    usage,
 )
 from weir.agent_engine.routes import settings as settings_routes
 from weir.agent_engine.studio import Studio
@@ -68,6 +69,7 @@ def create_app(settings: Settings) -> Litestar:
             *knowledge.ROUTES,
             *mcp_servers.ROUTES,
             *resilience.ROUTES,
+            *usage.ROUTES,
         ],
         before_request=check_body,
     )

@@ -42,6 +42,7 @@ from weir.agent_engine.prompt import (
 )
 from weir.agent_engine.runaway import Watch
 from weir.agent_engine.signals import ToolFailed, TurnGone
+from weir.agent_engine.spending import Spending
 from weir.agent_engine.studio import Studio
 from weir.agent_engine.tables import briefs, messages, turns
 from weir.agent_engine.tables.agents import AgentRow
@@ -131,6 +132,7 @@ class Turn:
         self.steps_in_all = 0
         self.input_tokens = 0
         self.output_tokens = 0
+        self.spending: Spending = above.spending if above else Spending()
         self.context_tokens = 0
         self.fault: Fault | None = None
         self.finish_reason = ""
@@ -446,9 +448,16 @@ async def _listen(turn: Turn, studio: Studio, access: ModelAccess, prompt: Promp
 def _count_tokens(turn: Turn, access: ModelAccess, finish: Finish) -> None:
     turn.root.input_tokens += finish.input_tokens
     turn.root.output_tokens += finish.output_tokens
+    turn.spending.add(_told_model(turn), turn.agent.name, finish)
     turn.budget.learn(turn.prompt_estimate, finish.input_tokens)
     turn.context_tokens = finish.input_tokens or turn.prompt_estimate
     count_tokens(access.type, finish)
+
+
+def _told_model(turn: Turn) -> str:
+    """The name under which a tenant's usage is kept; what callers call their own models does not fill its table."""
+    own = turn.assignment.own_access
+    return turn.assignment.model.name if own is None else f"{own.type} (own key)"
 
 
 def _conclude(turn: Turn, answer: AssistantMessage) -> None:
@@ -522,6 +531,7 @@ async def _give_up(turn: Turn, studio: Studio) -> None:
         context_tokens=0,
         token_scale=1.0,
         events=0,
+        spent=turn.spending.sums,
         error_code=turn.fault.code,
         error=turn.fault.message,
     )
@@ -543,6 +553,7 @@ async def _write_end(turn: Turn, studio: Studio) -> bool:
         context_tokens=turn.context_tokens,
         token_scale=turn.budget.scale,
         events=len(turn.events),
+        spent=turn.spending.sums,
         error_code=fault.code if fault else None,
         error=fault.message if fault else None,
     )
