@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from weir.agent_engine.knowledge import files, indexing
+from weir.agent_engine.metrics import CONFIRMATIONS_PENDING
 from weir.agent_engine.opening import open_studio
-from weir.agent_engine.tables import memories
+from weir.agent_engine.tables import memories, waiting
 from weir_shared.auth.keys import TICKET_KEY, load_or_create_key_pair
 from weir_shared.auth.tickets import TicketOffice
 from weir_shared.queue.rounds import Job, Sweep, Tools
+from weir_shared.telemetry.metrics import QUEUE_DEPTH, QUEUE_OLDEST
 
 PART = "studio"
 
@@ -38,8 +40,17 @@ async def ring_files_any(ctx: dict[str, Any]) -> None:
     await indexing.ring_waiting_any(ctx[PART])
 
 
+async def count_waiting_any(ctx: dict[str, Any]) -> None:
+    async with ctx[PART].database.any_tenant() as connection:
+        found = await waiting.count_any(connection)
+    CONFIRMATIONS_PENDING.set(found.confirmations)
+    QUEUE_DEPTH.labels("knowledge_files").set(found.files)
+    QUEUE_OLDEST.labels("knowledge_files").set(found.oldest_file_seconds)
+
+
 JOBS: tuple[Job, ...] = (Job(name=files.JOB, run=index_file, seconds=indexing.JOB_SECONDS),)
 SWEEPS: tuple[Sweep, ...] = (
     Sweep(run=ring_files_any, every_seconds=5),
+    Sweep(run=count_waiting_any, every_seconds=5),
     Sweep(run=forget_outlived_any, every_seconds=3600),
 )

@@ -15,7 +15,15 @@ from weir.agent_engine.events import EventLog, TooMuchSaid
 from weir.agent_engine.forwarded import NOTHING_FORWARDED, ForwardedHeaders
 from weir.agent_engine.history import messages_of_sub_agent
 from weir.agent_engine.marking import marked
-from weir.agent_engine.metrics import LLM_REQUESTS, LLM_RETRIES, LLM_TTFT_SECONDS, LLM_TURN_SECONDS, TURNS
+from weir.agent_engine.metrics import (
+    AGENT_STEPS,
+    LLM_REQUESTS,
+    LLM_RETRIES,
+    LLM_SECONDS,
+    LLM_TTFT_SECONDS,
+    LLM_TURN_SECONDS,
+    TURNS,
+)
 from weir.agent_engine.models.base import (
     AssistantMessage,
     Finish,
@@ -414,15 +422,15 @@ async def _listen(turn: Turn, studio: Studio, access: ModelAccess, prompt: Promp
     """Tells the model's answer as it arrives; what came of a broken one is kept too."""
     asked, result = time.monotonic(), "failed"
     turn.is_listening = True
-    finish = None
+    finish, has_begun = None, False
     try:
         # What is left now: the turn's time stood still while it waited for the user.
         access = replace(access, deadline=turn.clock.deadline)
         async with aclosing(studio.client.stream(access, prompt)) as parts:
             async for part in parts:
-                if asked:
+                if not has_begun:
                     LLM_TTFT_SECONDS.observe(time.monotonic() - asked)
-                    asked = 0.0
+                    has_begun = True
                 match part:
                     case TextPart(content):
                         turn.transcript.speak(content)
@@ -435,6 +443,7 @@ async def _listen(turn: Turn, studio: Studio, access: ModelAccess, prompt: Promp
     finally:
         text = turn.transcript.end_answer()
         LLM_REQUESTS.labels(access.type, result).inc()
+        LLM_SECONDS.labels(access.type).observe(time.monotonic() - asked)
     if finish is None:
         raise ModelGarbled("The model's answer has no end")
     _count_tokens(turn, access, finish)
@@ -517,6 +526,7 @@ async def _end(turn: Turn, studio: Studio) -> None:
     turn.events.append("done", done)
     turn.events.end()
     TURNS.labels("failed" if turn.fault else "completed").inc()
+    AGENT_STEPS.observe(turn.steps_in_all)
     LLM_TURN_SECONDS.observe(time.monotonic() - turn.started)
 
 

@@ -159,7 +159,7 @@ def _opened(settings: Settings) -> Any:
                 engine_url=settings.engine_url,
             )
             rooms = {"context-lake": settings.lake_url, "agent-engine": settings.engine_url}
-            state.scraper = Scraper(session, rooms | {"worker": settings.worker_url})
+            state.scraper = Scraper(session, state.health, rooms | {"worker": settings.worker_url})
             state.document = MergedDocument(session, app.openapi_schema.to_schema(), rooms)
             if settings.bootstrap_admin_token:
                 await put_bootstrap_token(state.database, settings.bootstrap_admin_token)
