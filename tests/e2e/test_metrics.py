@@ -87,6 +87,8 @@ def test_requests_are_counted_by_template_method_and_status(watch: Watch, admin:
     watch.settles(5, **of, status="404", route="/api/v1/agents/{name}")
     watch.settles(4, **of, status="404", route="unmatched")
     watch.settles(3, **of, status="401")
+    watch.settles(3, "weir_auth_failures_total", reason="missing_api_key")
+    watch.settles(0, "weir_auth_failures_unnoted_total")
     watch.settles(17, **{**of, "service": "agent-engine"}, route="/api/v1/agents", status="200")
     seconds = "weir_http_request_duration_seconds_count"
     # Those without a credential have been refused before a room could name their template.

@@ -10,13 +10,14 @@ from typing import Any
 from weir.agent_engine.knowledge import files, indexing
 from weir.agent_engine.metrics import CONFIRMATIONS_PENDING
 from weir.agent_engine.opening import open_studio
-from weir.agent_engine.tables import memories, waiting
+from weir.agent_engine.tables import memories, tool_calls, waiting
 from weir_shared.auth.keys import TICKET_KEY, load_or_create_key_pair
 from weir_shared.auth.tickets import TicketOffice
 from weir_shared.queue.rounds import Job, Sweep, Tools
 from weir_shared.telemetry.metrics import QUEUE_DEPTH, QUEUE_OLDEST
 
-PART = "studio"
+PART, AUDIT_DAYS = "studio", "audit_days"
+REMOVED_AT_ONCE = 10_000
 
 
 @asynccontextmanager
@@ -24,7 +25,7 @@ async def open_part(tools: Tools) -> AsyncGenerator[dict[str, Any], None]:
     """What the jobs of this room find in their context."""
     keys = load_or_create_key_pair(tools.settings.keys_dir, TICKET_KEY)
     async with open_studio(tools, TicketOffice(keys)) as studio:
-        yield {PART: studio}
+        yield {PART: studio, AUDIT_DAYS: tools.settings.audit_days}
 
 
 async def forget_outlived_any(ctx: dict[str, Any]) -> None:
@@ -48,9 +49,19 @@ async def count_waiting_any(ctx: dict[str, Any]) -> None:
     QUEUE_OLDEST.labels("knowledge_files").set(found.oldest_file_seconds)
 
 
+async def forget_old_calls_any(ctx: dict[str, Any]) -> None:
+    removed = REMOVED_AT_ONCE if ctx[AUDIT_DAYS] else 0
+    while removed == REMOVED_AT_ONCE:
+        async with ctx[PART].database.any_tenant() as connection:
+            removed = await tool_calls.remove_any_older(
+                connection, days=ctx[AUDIT_DAYS], limit=REMOVED_AT_ONCE
+            )
+
+
 JOBS: tuple[Job, ...] = (Job(name=files.JOB, run=index_file, seconds=indexing.JOB_SECONDS),)
 SWEEPS: tuple[Sweep, ...] = (
     Sweep(run=ring_files_any, every_seconds=5),
     Sweep(run=count_waiting_any, every_seconds=5),
     Sweep(run=forget_outlived_any, every_seconds=3600),
+    Sweep(run=forget_old_calls_any, every_seconds=3600),
 )
