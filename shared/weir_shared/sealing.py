@@ -12,10 +12,14 @@ from nacl.exceptions import CryptoError
 from nacl.secret import Aead
 from nacl.utils import random as random_bytes
 
-from weir_shared.db.pool import Database
+from weir_shared.db.pool import Connection, Database
+from weir_shared.telemetry.metrics import gauge
 
 KEY_BYTES = 32
 SUFFIX = ".kek"
+KEK_REFERENCES = gauge(
+    "secrets_kek_refs", "Data keys of tenants by the key-encryption key that wraps them", "kek"
+)
 REWRAP_BATCH = 500
 
 
@@ -75,6 +79,12 @@ async def rotate_keys(database: Database, directory: Path) -> Rotation:
     while batch := await _rewrap_some_any(database, load_keys(directory)):
         rewrapped += batch
     return Rotation(load_keys(directory).newest, rewrapped)
+
+
+async def count_any_references(connection: Connection) -> dict[str, int]:
+    """How many tenants' data keys each key-encryption key wraps, by its id."""
+    rows = await connection.fetch("select kek_id, count(*) as tenants from tenant_keys group by 1")
+    return {row["kek_id"]: row["tenants"] for row in rows}
 
 
 async def drop_keys(database: Database, directory: Path) -> tuple[list[str], list[str]]:

@@ -20,6 +20,8 @@ from msgspec.structs import fields
 PREFIX = "WEIR_"
 # However many events come, a dataset is read again after this.
 MOST_DEBOUNCE_SECONDS = 30
+# A hundred years.
+MOST_AUDIT_DAYS = 36_500
 
 
 class SettingError(Exception):
@@ -140,6 +142,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     reconcile_seconds: float = 3600.0
     """How often the objects of a dataset with notifications are listed, for changes that no message told of."""
 
+    audit_days: int = 0
+    """Days for which the audit trail and the log of tool calls are kept; the worker removes what is older. 0: for ever."""
+
     lake_url: str = "http://127.0.0.1:8444"
     """Where the context-lake service listens and is found."""
 
@@ -248,6 +253,8 @@ def _check(settings: Settings) -> None:
     _check_memory(settings)
     if not 0 <= settings.refresh_debounce_seconds <= MOST_DEBOUNCE_SECONDS:
         raise SettingError(f"WEIR_REFRESH_DEBOUNCE_SECONDS must be between 0 and {MOST_DEBOUNCE_SECONDS}")
+    if not 0 <= settings.audit_days <= MOST_AUDIT_DAYS:
+        raise SettingError(f"WEIR_AUDIT_DAYS must be between 0 and {MOST_AUDIT_DAYS}")
     if not 1 <= settings.reconcile_seconds < math.inf:
         raise SettingError("WEIR_RECONCILE_SECONDS must be 1 or more")
     try:

@@ -32,6 +32,7 @@ from weir.agent_engine.routes import (
     tasks,
     templates,
     triggers,
+    usage,
 )
 from weir.agent_engine.routes import settings as settings_routes
 from weir.agent_engine.studio import Studio
@@ -75,6 +76,7 @@ def create_app(settings: Settings) -> Litestar:
             *mcp_servers.ROUTES,
             *catalogues.ROUTES,
             *resilience.ROUTES,
+            *usage.ROUTES,
         ],
         before_request=check_body,
     )

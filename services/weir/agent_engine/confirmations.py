@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
-from weir.agent_engine.metrics import CONFIRMATIONS_PENDING, TASK_TRANSITIONS
+from weir.agent_engine.metrics import TASK_TRANSITIONS
 from weir.agent_engine.sessions import find_session, topic_of
 from weir.agent_engine.signals import TurnGone
 from weir.agent_engine.studio import Studio
@@ -69,7 +69,7 @@ class TurnGate:
 
         The turn's clock stands still meanwhile.
         """
-        with self._clock.paused(), CONFIRMATIONS_PENDING.track_inprogress():
+        with self._clock.paused():
             # Before the row is written, so that no answer comes between looking and waiting.
             async with self._studio.doorbell.awaiting(topic_of(self._place.session_id)) as notice:
                 await self._open(call)

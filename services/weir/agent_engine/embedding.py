@@ -7,6 +7,9 @@ from msgspec import Struct
 from weir.agent_engine.models.base import ModelError
 from weir.agent_engine.models.configured import Models
 from weir.agent_engine.models.embeddings import Embedded, Embeddings
+from weir.agent_engine.tables import usage
+from weir.agent_engine.tables.usage import Spent
+from weir_shared.db.pool import Database
 from weir_shared.errors import BadGateway, InvalidRequest
 
 MAX_TEXTS = 4096
@@ -22,7 +25,12 @@ class TextsEmbedded(Struct, frozen=True):
 
 
 async def embed(
-    models: Models, embeddings: Embeddings, tenant_id: str, texts: Sequence[str], model: str | None
+    database: Database,
+    models: Models,
+    embeddings: Embeddings,
+    tenant_id: str,
+    texts: Sequence[str],
+    model: str | None,
 ) -> TextsEmbedded:
     """Raises NotFound, NoEmbedder, InvalidRequest, EmbeddingFailed."""
     if not 1 <= len(texts) <= MAX_TEXTS:
@@ -35,4 +43,11 @@ async def embed(
         embedded = await embeddings.embed(access, texts, dimension=row.embedding_dim)
     except ModelError as fault:
         raise EmbeddingFailed(f"Model '{row.name}': {fault}", code=fault.code) from None
+    async with database.tenant(tenant_id, waits_for_disk=False) as connection:
+        await usage.add(connection, tenant_id, [spent_on(row.name, embedded)])
     return TextsEmbedded(row.name, embedded)
+
+
+def spent_on(model: str, embedded: Embedded) -> Spent:
+    """What embedding took; no agent has asked for it."""
+    return Spent(model=model, requests=embedded.requests, input_tokens=embedded.tokens)

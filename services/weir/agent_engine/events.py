@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from weir.agent_engine.metrics import SSE_OPEN
+from weir.agent_engine.metrics import SSE_ABORTED, SSE_OPEN
 
 OPENING = b": ok\n\n"
 HEARTBEAT = b": heartbeat\n\n"
@@ -91,9 +91,9 @@ class EventLog:
         reader = _Reader()
         self._readers.add(reader)
         SSE_OPEN.inc()
+        position = after
         try:
             yield OPENING
-            position = after
             while True:
                 if position < len(self):
                     told, position = self.since(position), len(self)
@@ -104,6 +104,8 @@ class EventLog:
                     yield HEARTBEAT
         finally:
             SSE_OPEN.dec()
+            if position < len(self) or not self.ended:
+                SSE_ABORTED.inc()
             reader.leave()
             self._readers.discard(reader)
 

@@ -4,6 +4,7 @@ import asyncio
 
 import structlog
 
+from weir.agent_engine.metrics import TURNS_LOST
 from weir.agent_engine.tables.replicas import drop_any_lease, renew_any_lease
 from weir.agent_engine.tables.turns import fail_any_lost
 from weir_shared.db.pool import Database, DatabaseUnavailable
@@ -40,6 +41,7 @@ async def make_round(database: Database, replica_id: str) -> int:
         return 0
     lost = await fail_any_lost(database)
     if lost:
+        TURNS_LOST.inc(lost)
         log.warning("turns of a lost process were given up", turns=lost)
     return lost
 

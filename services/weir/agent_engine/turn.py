@@ -16,7 +16,15 @@ from weir.agent_engine.events import EventLog, TooMuchSaid
 from weir.agent_engine.forwarded import NOTHING_FORWARDED, ForwardedHeaders
 from weir.agent_engine.history import messages_of_sub_agent
 from weir.agent_engine.marking import marked
-from weir.agent_engine.metrics import LLM_REQUESTS, LLM_RETRIES, LLM_TTFT_SECONDS, LLM_TURN_SECONDS, TURNS
+from weir.agent_engine.metrics import (
+    AGENT_STEPS,
+    LLM_REQUESTS,
+    LLM_RETRIES,
+    LLM_SECONDS,
+    LLM_TTFT_SECONDS,
+    LLM_TURN_SECONDS,
+    TURNS,
+)
 from weir.agent_engine.models.base import (
     AssistantMessage,
     Finish,
@@ -43,6 +51,7 @@ from weir.agent_engine.prompt import (
 )
 from weir.agent_engine.runaway import Watch
 from weir.agent_engine.signals import ToolFailed, TurnGone
+from weir.agent_engine.spending import Spending
 from weir.agent_engine.studio import Studio
 from weir.agent_engine.tables import briefs, messages, turns
 from weir.agent_engine.tables.agents import AgentRow
@@ -146,6 +155,7 @@ class Turn:
         self.steps_in_all = 0
         self.input_tokens = 0
         self.output_tokens = 0
+        self.spending: Spending = above.spending if above else Spending()
         self.context_tokens = 0
         self.fault: Fault | None = None
         self.finish_reason = ""
@@ -433,15 +443,15 @@ async def _listen(turn: Turn, studio: Studio, access: ModelAccess, prompt: Promp
     """Tells the model's answer as it arrives; what came of a broken one is kept too."""
     asked, result = time.monotonic(), "failed"
     turn.is_listening = True
-    finish = None
+    finish, has_begun = None, False
     try:
         # What is left now: the turn's time stood still while it waited for the user.
         access = replace(access, deadline=turn.clock.deadline)
         async with aclosing(studio.client.stream(access, prompt)) as parts:
             async for part in parts:
-                if asked:
+                if not has_begun:
                     LLM_TTFT_SECONDS.observe(time.monotonic() - asked)
-                    asked = 0.0
+                    has_begun = True
                 match part:
                     case TextPart(content):
                         turn.transcript.speak(content)
@@ -454,6 +464,7 @@ async def _listen(turn: Turn, studio: Studio, access: ModelAccess, prompt: Promp
     finally:
         text = turn.transcript.end_answer()
         LLM_REQUESTS.labels(access.type, result).inc()
+        LLM_SECONDS.labels(access.type).observe(time.monotonic() - asked)
     if finish is None:
         raise ModelGarbled("The model's answer has no end")
     _count_tokens(turn, access, finish)
@@ -467,9 +478,16 @@ async def _listen(turn: Turn, studio: Studio, access: ModelAccess, prompt: Promp
 def _count_tokens(turn: Turn, access: ModelAccess, finish: Finish) -> None:
     turn.root.input_tokens += finish.input_tokens
     turn.root.output_tokens += finish.output_tokens
+    turn.spending.add(_told_model(turn), turn.agent.name, finish)
     turn.budget.learn(turn.prompt_estimate, finish.input_tokens)
     turn.context_tokens = finish.input_tokens or turn.prompt_estimate
     count_tokens(access.type, finish)
+
+
+def _told_model(turn: Turn) -> str:
+    """The name under which a tenant's usage is kept; what callers call their own models does not fill its table."""
+    own = turn.assignment.own_access
+    return turn.assignment.model.name if own is None else f"{own.type} (own key)"
 
 
 def _conclude(turn: Turn, answer: AssistantMessage) -> None:
@@ -529,6 +547,7 @@ async def _end(turn: Turn, studio: Studio) -> None:
     turn.events.append("done", done)
     turn.events.end()
     TURNS.labels("failed" if turn.fault else "completed").inc()
+    AGENT_STEPS.observe(turn.steps_in_all)
     LLM_TURN_SECONDS.observe(time.monotonic() - turn.started)
 
 
@@ -543,6 +562,7 @@ async def _give_up(turn: Turn, studio: Studio) -> None:
         context_tokens=0,
         token_scale=1.0,
         events=0,
+        spent=turn.spending.sums,
         error_code=turn.fault.code,
         error=turn.fault.message,
     )
@@ -564,6 +584,7 @@ async def _write_end(turn: Turn, studio: Studio) -> bool:
         context_tokens=turn.context_tokens,
         token_scale=turn.budget.scale,
         events=len(turn.events),
+        spent=turn.spending.sums,
         error_code=fault.code if fault else None,
         error=fault.message if fault else None,
     )

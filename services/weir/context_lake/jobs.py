@@ -197,7 +197,7 @@ SWEEPS = (
     Sweep(run=replace_swollen_any, every_seconds=2),
     Sweep(run=watch_exits, every_seconds=1),
     Sweep(run=renew_roles_any, every_seconds=300),
-    Sweep(run=count_states_any, every_seconds=10),
+    Sweep(run=count_states_any, every_seconds=5),
     Sweep(run=forget_answers_any, every_seconds=600),
     Sweep(run=collect_dropped_uploads_any, every_seconds=10),
     Sweep(run=collect_orphaned_uploads_any, every_seconds=20),

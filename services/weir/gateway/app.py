@@ -27,6 +27,7 @@ from weir.gateway.tokens import put_bootstrap_token
 from weir_shared.auth.keys import JWT_KEY, TICKET_KEY, load_or_create_key_pair, load_public_key
 from weir_shared.auth.tickets import TicketOffice
 from weir_shared.db.pool import open_database
+from weir_shared.errors import Unauthorized
 from weir_shared.queue.doorbell import open_doorbell
 from weir_shared.settings import SettingError, Settings
 from weir_shared.web.app import create_service, from_state
@@ -117,11 +118,15 @@ class Recognition:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             credentials: CredentialDesk = scope["litestar_app"].state.credentials
-            principal = await credentials.recognise(read_credential(scope["headers"]))
+            trail: Trail = scope["litestar_app"].state.trail
+            try:
+                principal = await credentials.recognise(read_credential(scope["headers"]))
+            except Unauthorized as error:
+                await trail.unrecognised(scope, error)
+                raise
             scope.setdefault("state", {})["principal"] = principal
             admission: Admission = scope["litestar_app"].state.admission
             send = with_headers(send, await admission.admit(principal, scope["headers"]))
-            trail: Trail = scope["litestar_app"].state.trail
             send = (await trail.begin(principal, scope, send)).send
         await self.app(scope, receive, send)
 
@@ -159,7 +164,7 @@ def _opened(settings: Settings) -> Any:
                 engine_url=settings.engine_url,
             )
             rooms = {"context-lake": settings.lake_url, "agent-engine": settings.engine_url}
-            state.scraper = Scraper(session, rooms | {"worker": settings.worker_url})
+            state.scraper = Scraper(session, state.health, rooms | {"worker": settings.worker_url})
             state.document = MergedDocument(session, app.openapi_schema.to_schema(), rooms)
             if settings.bootstrap_admin_token:
                 await put_bootstrap_token(state.database, settings.bootstrap_admin_token)

@@ -15,7 +15,7 @@ from msgspec import Struct
 from yarl import URL
 
 from weir.gateway.admission import Admission
-from weir.gateway.audit import Trail
+from weir.gateway.audit import Noted, Trail
 from weir.gateway.credentials import CREDENTIAL_HEADERS, CredentialDesk, MissingCredential, read_credential
 from weir_shared.auth.principal import ANONYMOUS, Principal
 from weir_shared.auth.tickets import HEADER, Audience, TicketOffice
@@ -23,6 +23,7 @@ from weir_shared.errors import (
     DeadlineExceeded,
     Forbidden,
     PayloadTooLarge,
+    Unauthorized,
     Unavailable,
     UnsupportedMediaType,
     WeirError,
@@ -306,19 +307,21 @@ class Relay:
         send = with_headers(send, await self._admission.admit(principal, scope["headers"]))
         noted = await self._trail.begin(principal, scope, send)
         try:
-            await self._pass(room, path, scope, principal, receive, noted.send)
+            await self._pass(room, path, scope, principal, receive, noted)
         except WeirError as error:
             await noted.ended(error.status)
             raise
 
     async def _pass(
-        self, room: Room, path: str, scope: ASGIScope, principal: Principal, receive: Any, send: Any
+        self, room: Room, path: str, scope: ASGIScope, principal: Principal, receive: Any, noted: Noted
     ) -> None:
         refuse_encoded(scope["headers"])
         allowance = room.allowance_of(scope["method"], path)
         first, rest = await _request_body(scope, receive, allowance)
+        if rest is None:
+            noted.saw(scope, first)
         exchange = asyncio.create_task(
-            self._exchange(room, path, scope, principal, Body(first, rest, allowance), send)
+            self._exchange(room, path, scope, principal, Body(first, rest, allowance), noted.send)
         )
         caller = asyncio.create_task(_follow_caller(receive, rest, len(first), allowance))
         try:
@@ -336,9 +339,10 @@ class Relay:
             return ANONYMOUS
         try:
             return await self._credentials.recognise(read_credential(scope["headers"]))
-        except MissingCredential:
-            if path in room.public_paths:
+        except Unauthorized as error:
+            if path in room.public_paths and isinstance(error, MissingCredential):
                 return ANONYMOUS
+            await self._trail.unrecognised(scope, error)
             raise
 
     async def _exchange(

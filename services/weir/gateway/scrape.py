@@ -9,21 +9,29 @@ from collections.abc import Mapping
 
 import aiohttp
 
-from weir_shared.telemetry.metrics import exposition
+from weir.gateway.health import Health
+from weir_shared.telemetry.metrics import exposition, gauge
 
 SCRAPE_SECONDS = 2.0
+DATABASE_UP = gauge("database_up", "Whether Postgres answered this scrape")
+REDIS_UP = gauge("redis_up", "Whether Redis answered this scrape")
 
 
 class Scraper:
     """Reads the expositions of the services by name and URL, and joins them."""
 
-    def __init__(self, session: aiohttp.ClientSession, services: Mapping[str, str]) -> None:
+    def __init__(self, session: aiohttp.ClientSession, health: Health, services: Mapping[str, str]) -> None:
         self._session = session
+        self._health = health
         self._services = services
 
     async def scrape(self) -> bytes:
         """The joined exposition; a service that does not answer is missing and counted in `weir_up`."""
-        texts = await asyncio.gather(*(self._read(url) for url in self._services.values()))
+        readiness, *texts = await asyncio.gather(
+            self._health.readiness(), *(self._read(url) for url in self._services.values())
+        )
+        DATABASE_UP.set(readiness.database == "ok")
+        REDIS_UP.set(readiness.redis == "ok")
         found = {"gateway": exposition().decode()}
         found |= {name: text for name, text in zip(self._services, texts, strict=True) if text is not None}
         states = {name: int(text is not None) for name, text in zip(self._services, texts, strict=True)}

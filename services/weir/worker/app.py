@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from weir.agent_engine import jobs as agent_engine_jobs
 from weir.context_lake import jobs as context_lake_jobs
+from weir.gateway import jobs as gateway_jobs
 from weir.worker.metrics import served_metrics
 from weir_shared.db.pool import DatabaseUnavailable
 from weir_shared.queue.doorbell import QUEUE, pack, unpack
@@ -21,7 +22,7 @@ from weir_shared.queue.rounds import Sweep, open_tools
 from weir_shared.settings import SettingError, Settings
 
 # Each room's jobs module: `JOBS`, `SWEEPS` and `open_part`.
-ROOMS: tuple[ModuleType, ...] = (context_lake_jobs, agent_engine_jobs)
+ROOMS: tuple[ModuleType, ...] = (context_lake_jobs, agent_engine_jobs, gateway_jobs)
 
 POLL_SECONDS = 0.05
 MAX_JOBS = 100

@@ -6,6 +6,8 @@ besides. Work that crosses tenants by design runs as the owner of the tables, in
 
 import asyncio
 import re
+import time
+import weakref
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,6 +18,7 @@ from asyncpg import Record
 
 from weir_shared.errors import Unavailable
 from weir_shared.ids import parse_uuid
+from weir_shared.telemetry.metrics import gauge, histogram
 
 __all__ = ["Connection", "Database", "ForeignKeyViolation", "Record", "UniqueViolation", "open_database"]
 
@@ -31,6 +34,11 @@ STATEMENT_SECONDS = 10
 JSONB_VERSION = b"\x01"
 # An escaped NUL, and not the text `\\u0000` whose backslash is itself escaped.
 _ESCAPED_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
+
+WAIT_SECONDS = histogram("database_wait_seconds", "Time a unit of work waited for a connection to Postgres")
+CONNECTIONS = gauge(
+    "database_connections", "Connections to Postgres of this process, by what they do", "state"
+)
 
 _UNREACHABLE = (
     OSError,
@@ -80,6 +88,11 @@ class Database:
         async with self._unit("begin") as connection:
             yield connection
 
+    def connections(self) -> tuple[int, int]:
+        """How many are idle, and how many are busy."""
+        idle = self._pool.get_idle_size()
+        return idle, self._pool.get_size() - idle
+
     async def ping(self) -> None:
         async with self.any_tenant() as connection:
             await connection.execute("select 1")
@@ -89,8 +102,10 @@ class Database:
 
     @asynccontextmanager
     async def _unit(self, begin: str) -> AsyncGenerator[Connection, None]:
+        asked = time.perf_counter()
         try:
             connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
+            WAIT_SECONDS.observe(time.perf_counter() - asked)
         except _UNREACHABLE:
             raise DatabaseUnavailable from None
         try:
@@ -157,7 +172,14 @@ async def open_database(dsn: str, *, size: int = 10, warm: int = 1) -> Database:
         command_timeout=STATEMENT_SECONDS,
         server_settings={"application_name": "weir"},
     )
-    return Database(pool)
+    database = Database(pool)
+    _opened.add(database)
+    return database
+
+
+_opened: weakref.WeakSet[Database] = weakref.WeakSet()
+CONNECTIONS.labels("idle").set_function(lambda: sum(one.connections()[0] for one in _opened))
+CONNECTIONS.labels("busy").set_function(lambda: sum(one.connections()[1] for one in _opened))
 
 
 async def _teach_types(connection: asyncpg.Connection) -> None:  # type: ignore[type-arg]

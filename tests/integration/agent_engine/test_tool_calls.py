@@ -7,6 +7,8 @@ from tests.fakes.model_server import Call, Reply, say, use
 from tests.integration.agent_engine.conftest import Caller, World
 from tests.integration.agent_engine.test_sub_agents import spawn, sub_agent
 
+from weir.agent_engine import jobs
+
 BLOCK = {"output_type": "info", "title": "Hi", "description": "Hello."}
 TOOLS = ["show_structured_output"]
 
@@ -138,3 +140,22 @@ async def test_only_administrators_of_the_tenant_see_it(world: World, admin: Cal
     await user.ask(403, "GET", "/audit/tool-calls")
     other = world.caller("11111111-1111-4111-8111-111111111111")
     assert (await logged(other))["total"] == 0
+
+
+async def test_old_calls_are_removed_only_where_that_is_wanted(
+    world: World, admin: Caller, database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "REMOVED_AT_ONCE", 2)
+    calls = tuple(Call("show_structured_output", BLOCK) for _ in range(5))
+    assistant = await world.assistant(admin, Reply(calls=calls), say("ok"), tools=TOOLS)
+    turn = await admin.chat(assistant.schema)
+    newest = (await logged(admin))["data"][0]["id"]
+    async with database.any_tenant() as connection:
+        await connection.execute(
+            "update tool_calls set created_at = now() - interval '31 days' where session_id = $1 and id <> $2",
+            turn.session_id,
+            newest,
+        )
+    for days, left in ((0, 5), (32, 5), (30, 1)):
+        await jobs.forget_old_calls_any({jobs.PART: world.app.state.studio, jobs.AUDIT_DAYS: days})
+        assert (await logged(admin))["total"] == left

@@ -7,12 +7,15 @@ from typing import Any
 
 import httpx
 import pytest
+from msgspec.structs import replace
 from tests.integration.gateway.conftest import Door
 from tests.integration.gateway.test_credentials import signed
 
-from weir.gateway.audit import action_of
+from weir.gateway import audit, jobs
+from weir.gateway.audit import action_of, fields_of
 from weir.gateway.tables import audit_log
 from weir_shared.db.pool import Database, DatabaseUnavailable
+from weir_shared.queue.rounds import Tools
 
 AUDIT = "/api/v1/audit"
 
@@ -156,6 +159,131 @@ async def test_no_body_and_no_credential_is_in_the_trail(tenant: Tenant, databas
         rows = await connection.fetch("select * from audit_log where tenant_id = $1", tenant.id)
     assert rows
     assert "canary" not in str([dict(row) for row in rows])
+
+
+class Operator:
+    """The trail of the default tenant, from a moment on."""
+
+    def __init__(self, door: Door) -> None:
+        self.door = door
+
+    async def since(self, action: str, last: int = 0) -> list[dict[str, Any]]:
+        headers = {"Authorization": f"Bearer {signed(self.door, sub='operator')}"}
+        async with self.door.client(**headers) as client:
+            answer = await client.get(f"{AUDIT}?action={action}&per_page=100")
+        return [entry for entry in answer.json()["data"] if entry["id"] > last]
+
+    async def last(self) -> int:
+        entries = [*await self.since("auth.success"), *await self.since("auth.fail")]
+        return max((entry["id"] for entry in entries), default=0)
+
+
+@pytest.fixture
+def operator(door: Door, monkeypatch: pytest.MonkeyPatch) -> Operator:
+    monkeypatch.setattr(audit, "FAILURES_A_MINUTE", 1_000_000)
+    return Operator(door)
+
+
+async def test_sessions_that_are_opened_and_renewed_are_noted(door: Door, operator: Operator) -> None:
+    last = await operator.last()
+    session = await door.session()
+    async with door.client(**session) as client:
+        assert (await client.post("/api/v1/auth/local-session/refresh")).status_code == 200
+    renewed, opened = await operator.since("auth.success", last)
+    assert (opened["actor_type"], opened["actor_id"]) == ("admin", "local-admin")
+    assert (opened["resource"], opened["status"]) == ("POST /api/v1/auth/local-session", "completed")
+    assert renewed["resource"].endswith("/refresh")
+    details = json.loads(opened["details"])
+    assert (details["client_ip"], details["status_code"]) == ("127.0.0.1", 200)
+
+
+async def test_a_renewed_session_is_noted_in_its_own_tenant(tenant: Tenant) -> None:
+    assert (await tenant.ask("POST", "/api/v1/auth/local-session/refresh")).status_code == 200
+    [entry] = await tenant.trail("?action=auth.success")
+    assert entry["actor_id"] == "ada"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/api/v1/agents"),
+        ("POST", "/v1/context-lake/sql"),
+        ("GET", AUDIT),
+        ("POST", "/api/v1/auth/local-session/refresh"),
+    ],
+)
+async def test_requests_without_a_good_credential_are_noted_for_the_operator(
+    door: Door, operator: Operator, method: str, path: str
+) -> None:
+    last = await operator.last()
+    async with door.client() as client:
+        assert (await client.request(method, path)).status_code == 401
+    async with door.client(Authorization="Bearer bb_" + "0" * 64) as client:
+        assert (await client.request(method, path)).status_code == 401
+    entries = await operator.since("auth.fail", last)
+    assert [(entry["actor_type"], entry["actor_id"]) for entry in entries] == [("system", "")] * 2
+    assert {(entry["resource"], entry["status"]) for entry in entries} == {(f"{method} {path}", "failed")}
+    assert {json.loads(entry["details"])["client_ip"] for entry in entries} == {"127.0.0.1"}
+    assert "0000" not in str(entries)
+
+
+async def test_whoever_has_no_credential_cannot_fill_the_trail(
+    door: Door, operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "FAILURES_A_MINUTE", 0)
+    counted = [metric._value.get() for metric in (audit.AUTH_UNNOTED,)]
+    last = await operator.last()
+    async with door.client() as client:
+        for _ in range(5):
+            assert (await client.get("/api/v1/agents")).status_code == 401
+    assert await operator.since("auth.fail", last) == []
+    assert audit.AUTH_UNNOTED._value.get() - counted[0] == 5
+
+
+async def test_a_proxy_that_is_believed_tells_the_address(tenant: Tenant) -> None:
+    await tenant.ask("POST", "/api/v1/agents", json={}, headers={"x-forwarded-for": "203.0.113.9"})
+    [entry] = await tenant.trail()
+    # The tests' own connections come from loopback, which is believed.
+    assert json.loads(entry["details"])["client_ip"] == "203.0.113.9"
+
+
+async def test_the_fields_of_a_change_are_noted_and_none_of_their_values(tenant: Tenant) -> None:
+    await tenant.ask("PATCH", "/api/v1/models/m", json={"name": "canary", "api_key": "sk-canary"})
+    await tenant.ask("POST", "/api/v1/schemas/s/chat", json={"message": "canary"})
+    await tenant.ask("PUT", "/api/v1/agents/a", content=b"canary")
+    broken, spoken, changed = [json.loads(entry["details"]) for entry in await tenant.trail()]
+    assert changed["changes"] == ["api_key", "name"]
+    assert "changes" not in spoken and "changes" not in broken
+    assert "canary" not in str([changed, spoken, broken])
+
+
+def test_the_fields_of_a_body_are_few_and_short() -> None:
+    assert fields_of(b'{"b": 1, "a": {"c": 2}}') == ["a", "b"]
+    assert fields_of(b"[1]") is fields_of(b"") is fields_of(b"\xff") is fields_of(b"[" * 100_000) is None
+    assert fields_of(b'{"a\\u0000": 1}') == ["a\ufffd"]
+    many = fields_of(json.dumps({f"{n:03}" + "x" * 500: 1 for n in range(500)}).encode())
+    assert many is not None
+    assert (len(many), {len(name) for name in many}) == (50, {100})
+
+
+async def test_old_entries_are_removed_only_where_that_is_wanted(
+    tenant: Tenant, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "REMOVED_AT_ONCE", 2)
+    for n in range(7):
+        await tenant.ask("PUT", f"/api/v1/agents/a{n}", json={})
+    async with database.any_tenant() as connection:
+        await connection.execute(
+            """
+            update audit_log set occurred_at = now() - interval '31 days'
+            where tenant_id = $1 and path <> '/api/v1/agents/a6'
+            """,
+            tenant.id,
+        )
+    for days, left in ((0, 7), (32, 7), (30, 1)):
+        settings = replace(tenant.door.settings, audit_days=days)
+        await jobs.forget_old_entries_any({jobs.PART: Tools(settings, database, Any, Any)})
+        assert len(await tenant.trail()) == left
 
 
 @pytest.mark.parametrize(

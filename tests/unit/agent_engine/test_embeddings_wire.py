@@ -13,10 +13,10 @@ from weir.agent_engine.models.base import ModelAccess, ModelGarbled, ModelRefuse
 from weir.agent_engine.models.embeddings import (
     BATCH_CHARACTERS,
     BATCH_TEXTS,
+    answer_of,
     batches_of,
     request_of,
     require_embedder,
-    vectors_of,
 )
 from weir.agent_engine.models.providers import EMBEDDERS, PROVIDERS
 
@@ -46,7 +46,10 @@ def test_what_the_sdk_reads_we_read_in_the_order_of_the_texts() -> None:
     answer = CreateEmbeddingResponse(
         data=items, model="m", object="list", usage=Usage(prompt_tokens=1, total_tokens=1)
     )
-    assert vectors_of("openai_compatible", answer.model_dump_json().encode(), 2) == [[3.0, 4.0], [1.0, 2.0]]
+    assert answer_of("openai_compatible", answer.model_dump_json().encode(), 2) == (
+        [[3.0, 4.0], [1.0, 2.0]],
+        1,
+    )
 
 
 def test_an_azure_deployment_is_asked_at_its_own_address_with_its_own_header() -> None:
@@ -62,7 +65,7 @@ def test_gemini_is_asked_for_all_texts_at_once() -> None:
     assert headers["x-goog-api-key"] == "key"
     assert body["requests"][1] == {"model": "models/m", "content": {"parts": [{"text": "b"}]}}
     content = b'{"embeddings":[{"values":[1,2]},{"values":[3,4]}]}'
-    assert vectors_of("google", content, 2) == [[1.0, 2.0], [3.0, 4.0]]
+    assert answer_of("google", content, 2) == ([[1.0, 2.0], [3.0, 4.0]], 0)
 
 
 @pytest.mark.parametrize("type", sorted(set(PROVIDERS) - set(EMBEDDERS)))
@@ -91,7 +94,7 @@ def test_a_provider_that_does_not_embed_is_told_in_a_sentence(type: str) -> None
 )
 def test_garbage_is_no_embedding(content: bytes) -> None:
     with pytest.raises(ModelGarbled):
-        vectors_of("openai_compatible", content, 1)
+        answer_of("openai_compatible", content, 1)
 
 
 def test_texts_go_in_requests_that_providers_take() -> None:

@@ -75,6 +75,8 @@ def test_every_kind_of_value_is_read() -> None:
         ("WEIR_DEMO", "maybe"),
         ("WEIR_AUTH_MODE", "none"),
         ("WEIR_AUTH_MODE", "external"),
+        ("WEIR_AUDIT_DAYS", "-1"),
+        ("WEIR_AUDIT_DAYS", "36501"),
         ("WEIR_VM_PROVIDER", "vmware"),
         ("WEIR_VM_PROVIDER", "kubernetes"),
         ("WEIR_SQL_TIMEOUT_SECONDS", "0"),

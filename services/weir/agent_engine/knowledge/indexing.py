@@ -4,13 +4,15 @@ import asyncio
 
 import structlog
 
+from weir.agent_engine.embedding import spent_on
 from weir.agent_engine.knowledge import extraction
 from weir.agent_engine.knowledge.files import ring
 from weir.agent_engine.knowledge.vectors import NoVectors, require_vectors
 from weir.agent_engine.models.base import ModelAccess, ModelError
 from weir.agent_engine.naming import missing
 from weir.agent_engine.studio import Studio
-from weir.agent_engine.tables import knowledge, models, passages
+from weir.agent_engine.tables import knowledge, models, passages, usage
+from weir.agent_engine.tables.models import ModelRow
 from weir.agent_engine.tables.passages import LEASE_SECONDS, MAX_ATTEMPTS, Claimed
 from weir_shared.clock import now
 from weir_shared.ids import new_id
@@ -99,7 +101,8 @@ async def _index(studio: Studio, file: Claimed, progress: _Progress) -> None:
         return
     chunks = extracted.chunks
     progress.chunks = len(chunks)
-    access, dimension = await _embedder(studio, file)
+    row, access = await _embedder(studio, file)
+    dimension = row.embedding_dim
     for start in range(0, len(chunks), BATCH):
         batch = chunks[start : start + BATCH]
         embedded = await studio.embeddings.embed(access, batch, dimension=dimension)
@@ -109,6 +112,8 @@ async def _index(studio: Studio, file: Claimed, progress: _Progress) -> None:
                 await passages.make_index_any(connection, dimension)
         numbers = embedded.vectors
         vectors = [numbers[at : at + dimension].tolist() for at in range(0, len(numbers), dimension)]
+        async with studio.database.tenant(file.tenant_id, waits_for_disk=False) as connection:
+            await usage.add(connection, file.tenant_id, [spent_on(row.name, embedded)])
         async with studio.database.tenant(file.tenant_id) as connection:
             if not await passages.hold(connection, file, len(chunks), start + len(batch)):
                 raise ClaimLost
@@ -119,12 +124,12 @@ async def _index(studio: Studio, file: Claimed, progress: _Progress) -> None:
             raise ClaimLost
 
 
-async def _embedder(studio: Studio, file: Claimed) -> tuple[ModelAccess, int | None]:
+async def _embedder(studio: Studio, file: Claimed) -> tuple[ModelRow, ModelAccess]:
     async with studio.database.tenant(file.tenant_id) as connection:
         row = await models.find(connection, file.tenant_id, str(file.embedding_model_id))
     if row is None:
         raise missing("model", str(file.embedding_model_id))
-    return await studio.models.access(file.tenant_id, row), row.embedding_dim
+    return row, await studio.models.access(file.tenant_id, row)
 
 
 async def _fail(studio: Studio, file: Claimed, message: str) -> None:

@@ -5,16 +5,17 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 
-from weir.agent_engine.embedding import EmbeddingFailed
+from weir.agent_engine.embedding import EmbeddingFailed, spent_on
 from weir.agent_engine.knowledge.bases import find_base
 from weir.agent_engine.knowledge.vectors import require_vectors
 from weir.agent_engine.models.base import ModelError
 from weir.agent_engine.models.embeddings import MAX_TEXT_CHARACTERS
 from weir.agent_engine.naming import invalid
 from weir.agent_engine.studio import Studio
-from weir.agent_engine.tables import knowledge, models, passages
+from weir.agent_engine.tables import knowledge, models, passages, usage
 from weir.agent_engine.tables.knowledge import BaseRow
 from weir.agent_engine.tables.passages import Hit
+from weir.agent_engine.tables.usage import Spent
 from weir.agent_engine.wire.knowledge import Found, Passage, Search
 
 MAX_LIMIT = 20
@@ -67,16 +68,16 @@ async def search(
     ranked: list[tuple[float, Hit]] = []
     for model_id, base_ids in by_model.items():
         # The words need not wait for the model.
-        vector, worded = await asyncio.gather(
+        (vector, spent), worded = await asyncio.gather(
             _vector(studio, tenant_id, model_id, query), _worded(studio, tenant_id, base_ids, query)
         )
-        ranked += await _ranked(studio, tenant_id, base_ids, vector, worded)
+        ranked += await _ranked(studio, tenant_id, base_ids, vector, worded, spent)
     ranked.sort(key=lambda found: (-found[0], -found[1].score, found[1].id))
     near_enough = (hit for _, hit in ranked if threshold is None or hit.score >= threshold)
     return [_passage(hit) for hit in list(near_enough)[: min(limit, MAX_LIMIT)]]
 
 
-async def _vector(studio: Studio, tenant_id: str, model_id: int, query: str) -> list[float]:
+async def _vector(studio: Studio, tenant_id: str, model_id: int, query: str) -> tuple[list[float], Spent]:
     async with studio.database.tenant(tenant_id) as connection:
         row = await models.find(connection, tenant_id, str(model_id))
     if row is None:
@@ -86,7 +87,7 @@ async def _vector(studio: Studio, tenant_id: str, model_id: int, query: str) -> 
         embedded = await studio.embeddings.embed(access, [query], dimension=row.embedding_dim)
     except ModelError as fault:
         raise EmbeddingFailed(f"Model '{row.name}': {fault}", code=fault.code) from None
-    return embedded.vectors.tolist()
+    return embedded.vectors.tolist(), spent_on(row.name, embedded)
 
 
 async def _worded(studio: Studio, tenant_id: str, base_ids: Sequence[str], query: str) -> list[int]:
@@ -98,9 +99,15 @@ async def _worded(studio: Studio, tenant_id: str, base_ids: Sequence[str], query
 
 
 async def _ranked(
-    studio: Studio, tenant_id: str, base_ids: Sequence[str], vector: Sequence[float], worded: Sequence[int]
+    studio: Studio,
+    tenant_id: str,
+    base_ids: Sequence[str],
+    vector: Sequence[float],
+    worded: Sequence[int],
+    spent: Spent,
 ) -> list[tuple[float, Hit]]:
-    async with studio.database.tenant(tenant_id) as connection:
+    async with studio.database.tenant(tenant_id, waits_for_disk=False) as connection:
+        await usage.add(connection, tenant_id, [spent])
         exact = await passages.count(connection, tenant_id, base_ids) <= passages.EXACT_VECTORS
         near = await passages.near(connection, tenant_id, base_ids, vector, exact=exact)
         ranks: defaultdict[int, float] = defaultdict(float)

@@ -6,6 +6,7 @@ import time
 from array import array
 from collections.abc import Sequence
 from contextlib import aclosing
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -20,6 +21,7 @@ from weir.agent_engine.models.base import (
     ModelTimedOut,
 )
 from weir.agent_engine.models.providers import EMBEDDERS, PROVIDERS, azure_url, gemini_url, openai_url
+from weir.agent_engine.models.usage import told_tokens
 
 BATCH_TEXTS = 96
 BATCH_CHARACTERS = 200_000
@@ -38,6 +40,9 @@ class Embedded(Struct, frozen=True):
     dimension: int
     vectors: "array[float]"
     """One after the other, `dimension` numbers each."""
+    requests: int = 0
+    tokens: int = 0
+    """As the provider counts them; 0 when it tells nothing."""
 
 
 class Embeddings:
@@ -60,7 +65,7 @@ class Embeddings:
         batches = list(batches_of([text[:MAX_TEXT_CHARACTERS] for text in texts]))
         places = asyncio.Semaphore(AT_ONCE)
 
-        async def embed_one(batch: list[str]) -> list[list[float]]:
+        async def embed_one(batch: list[str]) -> tuple[list[list[float]], int]:
             async with places:
                 return await self._embed_batch(access, batch)
 
@@ -71,12 +76,16 @@ class Embeddings:
             raise ModelTimedOut(f"The model did not embed the texts within {self._seconds:.0f} s") from None
         except BaseExceptionGroup as faults:
             raise _first(faults) from None
-        return _packed([vector for task in tasks for vector in task.result()], access.model_name, dimension)
+        answers = [task.result() for task in tasks]
+        packed = _packed(
+            [vector for vectors, _ in answers for vector in vectors], access.model_name, dimension
+        )
+        return replace(packed, requests=len(batches), tokens=sum(tokens for _, tokens in answers))
 
-    async def _embed_batch(self, access: ModelAccess, texts: list[str]) -> list[list[float]]:
+    async def _embed_batch(self, access: ModelAccess, texts: list[str]) -> tuple[list[list[float]], int]:
         async with aclosing(self._asker.read(access, request_of(access, texts))) as pieces:
             content = b"".join([piece async for piece in pieces])
-        return vectors_of(access.type, content, len(texts))
+        return answer_of(access.type, content, len(texts))
 
 
 def require_embedder(type: str) -> None:
@@ -127,6 +136,7 @@ class _Item(Struct, frozen=True):
 
 class _OpenAIAnswer(Struct, frozen=True):
     data: list[_Item]
+    usage: Any = None
 
 
 class _Values(Struct, frozen=True):
@@ -137,18 +147,20 @@ class _GeminiAnswer(Struct, frozen=True):
     embeddings: list[_Values]
 
 
-def vectors_of(type: str, content: bytes, count: int) -> list[list[float]]:
-    """The vectors of an answer in the order of their texts. Raises ModelGarbled."""
+def answer_of(type: str, content: bytes, count: int) -> tuple[list[list[float]], int]:
+    """The vectors of an answer in the order of their texts, and the tokens that it tells. Raises ModelGarbled."""
+    tokens = 0
     try:
         if type == "google":
             vectors = [item.values for item in msgspec.json.decode(content, type=_GeminiAnswer).embeddings]
         else:
-            vectors = _in_order(msgspec.json.decode(content, type=_OpenAIAnswer).data)
+            answer = msgspec.json.decode(content, type=_OpenAIAnswer)
+            vectors, tokens = _in_order(answer.data), told_tokens(answer.usage)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise ModelGarbled("The model's answer is not one of embeddings") from None
     if len(vectors) != count:
         raise ModelGarbled(f"The model embedded {len(vectors)} of {count} texts")
-    return vectors
+    return vectors, tokens
 
 
 def _in_order(items: list[_Item]) -> list[list[float]]:

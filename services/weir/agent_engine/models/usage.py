@@ -1,5 +1,7 @@
 """Tokens, counted as the providers count them."""
 
+from typing import Any
+
 from msgspec.structs import replace
 
 from weir.agent_engine.metrics import LLM_TOKENS
@@ -14,6 +16,12 @@ def believable(finish: Finish) -> Finish:
     """The answer's end, without counts that no answer has: a server may write anything there."""
     lies = {name: 0 for name in _COUNTS if not 0 <= getattr(finish, name) <= MOST_TOKENS}
     return replace(finish, **lies) if lies else finish
+
+
+def told_tokens(usage: Any) -> int:
+    """The tokens of an embedding, from whatever a server wrote where they should be; 0 for what none can be."""
+    told = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+    return told if isinstance(told, int) and 0 <= told <= MOST_TOKENS else 0
 
 
 def count_tokens(type: str, finish: Finish) -> None:

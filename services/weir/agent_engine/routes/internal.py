@@ -31,7 +31,9 @@ async def embed_texts(
     data: JSONBody[WantedEmbeddings],
 ) -> Response[bytes]:
     """Vectors of the texts, made with a model of the ticket's tenant: float32, one after the other."""
-    embedding = embed(studio.models, studio.embeddings, principal.tenant_id, data.texts, data.model)
+    embedding = embed(
+        studio.database, studio.models, studio.embeddings, principal.tenant_id, data.texts, data.model
+    )
     try:
         made = await unless_gone(embedding, request.receive)
     except CallerLeft:

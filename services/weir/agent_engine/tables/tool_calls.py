@@ -77,3 +77,19 @@ async def page(
         offset,
     )
     return [ToolCallRow(**dict(row)) for row in rows], total or 0
+
+
+async def remove_any_older(connection: Connection, *, days: int, limit: int) -> int:
+    """Removes calls of any tenant, at most so many; how many there were."""
+    rows = await connection.fetch(
+        """
+        delete from tool_calls
+        where id = any (array(
+            select id from tool_calls where created_at < now() - make_interval(days => $1) limit $2
+        ))
+        returning true
+        """,
+        days,
+        limit,
+    )
+    return len(rows)

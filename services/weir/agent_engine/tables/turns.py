@@ -6,6 +6,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from weir.agent_engine.tables.messages import Entry, columns
+from weir.agent_engine.tables.usage import Spent
 from weir_shared.db.pool import Connection, Database
 
 # How long after its deadline a turn that nobody ended counts as lost with its process.
@@ -59,6 +60,7 @@ class Ending(Struct, frozen=True, kw_only=True):
     context_tokens: int
     token_scale: float
     events: int
+    spent: list[Spent]
     error_code: str | None = None
     error: str | None = None
 
@@ -153,9 +155,9 @@ async def holder(connection: Connection, tenant_id: str, session_id: str) -> Hol
 async def end_turn(
     connection: Connection, tenant_id: str, turn_id: str, ending: Ending, entries: Sequence[Entry]
 ) -> bool:
-    """The last entries, the turn and its session in one statement.
+    """The last entries, the turn, its session and what it has spent in one statement.
 
-    Nothing and False when the turn was deleted or given up meanwhile.
+    Only what was spent, and False, when the turn was deleted or given up meanwhile.
     """
     written = await connection.fetchval(
         """
@@ -176,12 +178,18 @@ async def end_turn(
                 $9::int[], $10::text[], $11::text[], $12::text[], $13::jsonb[], $14::uuid[], $15::text[],
                 $16::int[]
             ) as entry
+        ),
+        session as (
+            update sessions
+            set status = $3, updated_at = now()
+            from ended
+            where sessions.tenant_id = $1 and sessions.id = ended.session_id
+            returning true
+        ),
+        usage as (
+            select add_model_usage($1, $20)
         )
-        update sessions
-        set status = $3, updated_at = now()
-        from ended
-        where sessions.tenant_id = $1 and sessions.id = ended.session_id
-        returning true
+        select exists (select from session) from usage
         """,
         tenant_id,
         turn_id,
@@ -195,6 +203,7 @@ async def end_turn(
         ending.events,
         ending.context_tokens,
         ending.token_scale,
+        ending.spent,
     )
     return bool(written)
 

@@ -134,6 +134,20 @@ async def find_due_any(connection: Connection) -> list[Due]:
     return [Due(**dict(row)) for row in rows]
 
 
+async def count_due_any(connection: Connection) -> tuple[int, float]:
+    """How many wishes of awake runtimes are due and taken by nobody, and for how many seconds the oldest has been."""
+    row = await connection.fetchrow(
+        """
+        select count(*) as wishes,
+               coalesce(extract(epoch from now() - min(r.wanted_at)), 0)::float8 as seconds
+        from lake_refreshes as r join lake_vms as vm on vm.tenant_id = r.tenant_id and vm.state = 'running'
+        where r.served < r.wish and r.wanted_at <= now() and (r.lease_until is null or r.lease_until < now())
+        """
+    )
+    assert row is not None
+    return row["wishes"], row["seconds"]
+
+
 async def want_scheduled_any(connection: Connection) -> list[Due]:
     """Makes a wish of every schedule of any tenant whose time has come and whose runtime is awake."""
     rows = await connection.fetch(

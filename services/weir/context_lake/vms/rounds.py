@@ -11,6 +11,8 @@ from weir.context_lake.runtimes import RuntimeGone, RuntimeRefused
 from weir.context_lake.tables import lake_refreshes, lake_vms
 from weir.context_lake.vms.keeping import STATUS_SECONDS, Keeper, end, look, move, replace
 from weir.context_lake.vms.providers.process import HostRefused, HostUnreachable, Living
+from weir_shared.sealing import KEK_REFERENCES, count_any_references
+from weir_shared.telemetry.metrics import QUEUE_DEPTH, QUEUE_OLDEST
 
 # How long a ring may be on its way before a sweep rings again.
 UNSERVED_SECONDS = 2.0
@@ -136,10 +138,17 @@ async def count_states_any(keeper: Keeper) -> None:
     async with keeper.database.any_tenant() as connection:
         counts = await lake_vms.count_states_any(connection)
         drifted = await lake_vms.count_drifted_any(connection)
+        due, seconds = await lake_refreshes.count_due_any(connection)
+        sealed = await count_any_references(connection)
     measures.STATES.clear()
     for state, lakes in counts.items():
         measures.STATES.labels(state).set(lakes)
     measures.DRIFT.set(drifted)
+    QUEUE_DEPTH.labels("refreshes").set(due)
+    QUEUE_OLDEST.labels("refreshes").set(seconds)
+    KEK_REFERENCES.clear()
+    for kek_id, tenants in sealed.items():
+        KEK_REFERENCES.labels(kek_id).set(tenants)
 
 
 async def _is_busy(keeper: Keeper, tenant_id: str, epoch: int) -> bool:

@@ -17,15 +17,20 @@ class NewEntry(Struct, frozen=True, kw_only=True):
     method: str
     path: str
     request_id: str
+    client_ip: str | None
 
 
 class EntryRow(NewEntry, frozen=True, kw_only=True):
-    """`status_code` is None for a request whose outcome was never learnt."""
+    """`status_code` is None for a request whose outcome was never learnt.
+
+    `changes` are the fields that its body gave, None where nobody looked.
+    """
 
     id: int
     occurred_at: datetime
     status_code: int | None
     duration_ms: int | None
+    changes: list[str] | None
 
 
 class EntryFilter(Struct, frozen=True, kw_only=True):
@@ -44,8 +49,8 @@ async def add(connection: Connection, tenant_id: str, entry: NewEntry) -> int:
     """The entry's id."""
     id = await connection.fetchval(
         """
-        insert into audit_log (tenant_id, actor_type, actor_id, action, method, path, request_id)
-        values ($1, $2, $3, $4, $5, $6, $7)
+        insert into audit_log (tenant_id, actor_type, actor_id, action, method, path, request_id, client_ip)
+        values ($1, $2, $3, $4, $5, $6, $7, $8)
         returning id
         """,
         tenant_id,
@@ -56,18 +61,25 @@ async def add(connection: Connection, tenant_id: str, entry: NewEntry) -> int:
 
 
 async def complete(
-    connection: Connection, tenant_id: str, id: int, *, status_code: int, duration_ms: int
+    connection: Connection,
+    tenant_id: str,
+    id: int,
+    *,
+    status_code: int,
+    duration_ms: int,
+    changes: list[str] | None = None,
 ) -> None:
     """Writes the outcome down, once."""
     await connection.execute(
         """
-        update audit_log set status_code = $3, duration_ms = $4
+        update audit_log set status_code = $3, duration_ms = $4, changes = $5
         where tenant_id = $1 and id = $2 and status_code is null
         """,
         tenant_id,
         id,
         status_code,
         duration_ms,
+        changes,
     )
 
 
@@ -93,7 +105,8 @@ async def page(
     )
     rows = await connection.fetch(
         """
-        select id, occurred_at, actor_type, actor_id, action, method, path, request_id, status_code, duration_ms
+        select id, occurred_at, actor_type, actor_id, action, method, path, request_id, client_ip,
+               status_code, duration_ms, changes
         from audit_log
         where tenant_id = $1
               and ($2::text is null or actor_type = $2)
@@ -112,3 +125,19 @@ async def page(
         offset,
     )
     return [EntryRow(**dict(row)) for row in rows], total or 0
+
+
+async def remove_any_older(connection: Connection, *, days: int, limit: int) -> int:
+    """Removes entries of any tenant, at most so many; how many there were."""
+    rows = await connection.fetch(
+        """
+        delete from audit_log
+        where id = any (array(
+            select id from audit_log where occurred_at < now() - make_interval(days => $1) limit $2
+        ))
+        returning true
+        """,
+        days,
+        limit,
+    )
+    return len(rows)
