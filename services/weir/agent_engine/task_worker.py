@@ -18,7 +18,8 @@ from weir.agent_engine.tables import briefs, sessions, task_claims, turns
 from weir.agent_engine.tables.briefs import AgentBrief
 from weir.agent_engine.tables.task_claims import LEASE_SECONDS, MAX_ATTEMPTS, ClaimedTask
 from weir.agent_engine.tables.turns import NewTurn
-from weir.agent_engine.tasks import TIMED_OUT, count_transitions, doom_dependents, principal_of, text_of_task
+from weir.agent_engine.task_steering import doom_dependents
+from weir.agent_engine.tasks import TIMED_OUT, count_transitions, principal_of, text_of_task
 from weir.agent_engine.turn import Assignment, Errand, Turn, run_turn
 from weir_shared.db.pool import Connection, DatabaseUnavailable, UniqueViolation
 from weir_shared.ids import new_id

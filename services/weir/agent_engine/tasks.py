@@ -1,34 +1,31 @@
-"""Tasks: work for an agent that nobody waits for. Created, read, steered and ended here; workers do them."""
+"""Tasks: work for an agent that nobody waits for. Created and read here; `task_steering` moves them, workers do them."""
 
-import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import structlog
-from msgspec import UNSET, Struct
+from msgspec import Struct
 from msgspec.structs import replace
 
-from weir.agent_engine import confirmations, sessions
+from weir.agent_engine import sessions
 from weir.agent_engine.agents import find_agent
 from weir.agent_engine.metrics import TASK_TRANSITIONS
 from weir.agent_engine.naming import invalid, missing, unknown
 from weir.agent_engine.studio import Studio
 from weir.agent_engine.tables import agents, tasks
-from weir.agent_engine.tables.tasks import Ended, NewTaskRow, Status, TaskFilter, TaskRow
+from weir.agent_engine.tables.tasks import NewTaskRow, Status, TaskFilter, TaskRow
 from weir.agent_engine.wire.tasks import (
     DispatchedTask,
     NewTask,
-    TaskChange,
     TaskDetail,
-    TaskInput,
     TaskList,
     TaskSummary,
 )
 from weir_shared.auth.principal import Actor, Principal
 from weir_shared.clock import rfc3339
 from weir_shared.db.pool import Connection, Database, UniqueViolation
-from weir_shared.errors import Conflict, InvalidRequest, NotFound, TooManyRequests
+from weir_shared.errors import Conflict, NotFound, TooManyRequests
 from weir_shared.web.filters import text_of
 
 # Whoever works on tasks listens to it.
@@ -40,7 +37,7 @@ MOST_OPEN = 10_000
 MAX_KEY = 128
 TIMED_OUT = "The task took longer than its 30 minutes"
 
-_NEXT: dict[Status, frozenset[Status]] = {
+NEXT: dict[Status, frozenset[Status]] = {
     "draft": frozenset({"approved", "cancelled"}),
     "approved": frozenset({"in_progress", "cancelled"}),
     "pending": frozenset({"in_progress", "cancelled"}),
@@ -50,20 +47,11 @@ _NEXT: dict[Status, frozenset[Status]] = {
     "failed": frozenset(),
     "cancelled": frozenset(),
 }
-_NOT_BEGUN = frozenset({"draft", "approved", "pending"})
+NOT_BEGUN = frozenset({"draft", "approved", "pending"})
 _LOST = frozenset({"failed", "cancelled"})
 _DISPATCHED = {"in_progress": "running", "needs_input": "running", "completed": "completed"}
 
 log = structlog.get_logger(__name__)
-
-
-class WrongTransition(InvalidRequest):
-    def __init__(self, task: TaskRow, wanted: Status) -> None:
-        super().__init__(_no_way(task, wanted))
-
-
-class TaskSettled(Conflict):
-    """What cannot be done to a task in its present state."""
 
 
 class KeyReused(Conflict):
@@ -101,7 +89,7 @@ async def create_task(
             row = await insert_task(connection, principal, new, origin)
     except UniqueViolation:
         return await _asked_again(studio.database, principal, new, origin)
-    await _told(studio, [row.status])
+    await told(studio, [row.status])
     return detail_of(row)
 
 
@@ -110,11 +98,11 @@ async def insert_task(connection: Connection, principal: Principal, new: NewTask
     tenant_id = principal.tenant_id
     if not new.title.strip():
         raise invalid("title", "title is required")
-    agent_id, agent = await _agent(connection, tenant_id, new.agent or new.agent_name)
+    agent_id, agent = await agent_named(connection, tenant_id, new.agent or new.agent_name)
     if await tasks.count_open(connection, tenant_id, MOST_OPEN) >= MOST_OPEN:
         raise QueueFull
     depth = await _depth(connection, principal, new.parent_task_id)
-    await _check_blockers(connection, principal, new.blocked_by)
+    await check_blockers(connection, principal, new.blocked_by)
     return await tasks.add(
         connection,
         tenant_id,
@@ -176,18 +164,18 @@ def filter_of(
 async def read_task(database: Database, principal: Principal, id: str) -> TaskDetail:
     """Raises NotFound, also for a task of somebody else."""
     async with database.tenant(principal.tenant_id) as connection:
-        return detail_of(await _find(connection, principal, id))
+        return detail_of(await find_task(connection, principal, id))
 
 
 async def list_subtasks(database: Database, principal: Principal, id: str) -> list[TaskDetail]:
     async with database.tenant(principal.tenant_id) as connection:
-        task = await _find(connection, principal, id)
+        task = await find_task(connection, principal, id)
         return [detail_of(row) for row in await tasks.children(connection, principal.tenant_id, task.id)]
 
 
 async def read_dispatched(database: Database, principal: Principal, id: str) -> DispatchedTask:
     async with database.tenant(principal.tenant_id) as connection:
-        return _dispatched(await _find(connection, principal, id))
+        return _dispatched(await find_task(connection, principal, id))
 
 
 async def list_dispatched(database: Database, principal: Principal, session_id: str) -> list[DispatchedTask]:
@@ -201,119 +189,6 @@ async def list_dispatched(database: Database, principal: Principal, session_id: 
     return [_dispatched(row) for row in rows]
 
 
-async def change_task(studio: Studio, principal: Principal, id: str, change: TaskChange) -> TaskDetail:
-    """What is left out stays; only the priority of a task that has begun can change."""
-    tenant_id = principal.tenant_id
-    async with studio.database.tenant(tenant_id) as connection:
-        if change.blocked_by is not UNSET:
-            # All that could close a circle is held from here on, so that no other change closes it meanwhile.
-            await tasks.lock_blockers(connection, tenant_id, [*change.blocked_by, id])
-        row = await _lock(connection, principal, id)
-        if row.status not in _NOT_BEGUN:
-            raise TaskSettled(f"The task is {row.status}: only one that has not begun can be changed")
-        row = _merged(row, change)
-        if change.blocked_by is not UNSET:
-            await _check_blockers(connection, principal, row.blocked_by)
-            if await tasks.waits_for(connection, tenant_id, row.blocked_by, row.id):
-                raise invalid("blocked_by", "the tasks would wait for one another in a circle")
-        row = await tasks.change(connection, tenant_id, row)
-    await studio.doorbell.notify(TOPIC)
-    return detail_of(row)
-
-
-async def set_priority(studio: Studio, principal: Principal, id: str, priority: int) -> TaskDetail:
-    """Raises TaskSettled for a task that has ended."""
-    async with studio.database.tenant(principal.tenant_id) as connection:
-        row = await _lock(connection, principal, id)
-        if not _NEXT[row.status]:
-            raise TaskSettled(f"The task is {row.status}; its priority means nothing any more")
-        row = await tasks.change(connection, principal.tenant_id, replace(row, priority=priority))
-    return detail_of(row)
-
-
-async def assign_task(studio: Studio, principal: Principal, id: str, agent: str) -> TaskDetail:
-    """Gives a task that has not begun to an agent, which works on it as soon as it is ready."""
-    async with studio.database.tenant(principal.tenant_id) as connection:
-        row = await _lock(connection, principal, id)
-        if row.status not in _NOT_BEGUN:
-            raise TaskSettled(f"The task is {row.status}: only one that has not begun can be assigned")
-        agent_id, name = await _agent(connection, principal.tenant_id, agent)
-        assigned = replace(row, agent_id=agent_id, agent=name, is_automatic=True)
-        row = await tasks.change(connection, principal.tenant_id, assigned)
-    await studio.doorbell.notify(TOPIC)
-    return detail_of(row)
-
-
-async def approve_task(studio: Studio, principal: Principal, id: str) -> TaskDetail:
-    return await _move(studio, principal, id, "approved")
-
-
-async def start_task(studio: Studio, principal: Principal, id: str) -> TaskDetail:
-    """Takes a task out of the workers' hands: whoever starts it also ends it."""
-
-    async def check_blockers(connection: Connection, row: TaskRow) -> None:
-        if open_ones := await tasks.unfinished(connection, principal.tenant_id, row.blocked_by):
-            raise TaskSettled(f"The task waits for {', '.join(open_ones)}")
-
-    return await _move(studio, principal, id, "in_progress", check=check_blockers)
-
-
-async def complete_task(studio: Studio, principal: Principal, id: str, result: str | None) -> TaskDetail:
-    return await _move(studio, principal, id, "completed", result=result)
-
-
-async def fail_task(studio: Studio, principal: Principal, id: str, reason: str) -> TaskDetail:
-    if not reason.strip():
-        raise invalid("reason", "a reason is required")
-    return await _move(studio, principal, id, "failed", error=reason)
-
-
-async def cancel_task(studio: Studio, principal: Principal, id: str, reason: str | None) -> TaskDetail:
-    """Ends the task and all below it that have not ended; one that is cancelled already stays so.
-
-    Raises TaskSettled for one that has ended otherwise.
-    """
-    tenant_id = principal.tenant_id
-    async with studio.database.tenant(tenant_id) as connection:
-        row = await _lock(connection, principal, id)
-        if row.status == "cancelled":
-            return detail_of(row)
-        if not _NEXT[row.status]:
-            raise TaskSettled(_no_way(row, "cancelled"))
-        ended = [_ended(row)]
-        row = await tasks.move(connection, tenant_id, row.id, "cancelled", error=reason or None)
-        ended += await _cancel_dependents(connection, tenant_id, row.id, "cancelled")
-    await _told(studio, ["cancelled"] * len(ended))
-    await _stop(studio, tenant_id, ended)
-    return detail_of(row)
-
-
-async def give_input(studio: Studio, principal: Principal, id: str, given: TaskInput) -> TaskDetail:
-    """Answers what a task asks: a gate by a word of approval or anything else, a form by its answers.
-
-    Raises TaskSettled when it asks nothing, or when nobody would hear the answer now.
-    """
-    if not given.input.strip():
-        raise invalid("input", "input is required")
-    tenant_id = principal.tenant_id
-    async with studio.database.tenant(tenant_id) as connection:
-        row = await _lock(connection, principal, id)
-        if row.status != "needs_input":
-            raise TaskSettled(f"The task is {row.status}: it does not wait for input (needs_input)")
-        if row.claim is None:
-            row = await tasks.resume(connection, tenant_id, row.id, given.input)
-            goes_on = True
-        else:
-            assert row.turn_id is not None and row.session_id is not None
-            await _answer(connection, principal, row, given.input)
-            goes_on = await tasks.end_waiting(connection, tenant_id, row.turn_id)
-            row = await tasks.find(connection, tenant_id, row.id) or row
-    if row.session_id is not None:
-        await studio.doorbell.notify(sessions.topic_of(row.session_id))
-    await _told(studio, ["in_progress"] * goes_on)
-    return detail_of(row)
-
-
 def detail_of(row: TaskRow) -> TaskDetail:
     return TaskDetail(
         **_summary(row),
@@ -323,11 +198,6 @@ def detail_of(row: TaskRow) -> TaskDetail:
         trigger_id=row.trigger_id,
         result=row.result,
     )
-
-
-async def doom_dependents(connection: Connection, tenant_id: str, id: str) -> list[Ended]:
-    """What waits for a task that has failed is cancelled with it, in the same unit of work."""
-    return await _cancel_dependents(connection, tenant_id, id, "failed")
 
 
 def principal_of(tenant_id: str, owner: str, scopes: Iterable[str]) -> Principal:
@@ -374,7 +244,7 @@ def _first_status(new: NewTask) -> Status:
     return "draft" if new.require_approval else "pending"
 
 
-async def _agent(connection: Connection, tenant_id: str, named: str | None) -> tuple[str, str]:
+async def agent_named(connection: Connection, tenant_id: str, named: str | None) -> tuple[str, str]:
     """Id and name. Raises ValidationFailed."""
     if not named:
         raise invalid("agent", "agent is required: the name of the agent that does the task")
@@ -395,14 +265,14 @@ async def _depth(connection: Connection, principal: Principal, parent_id: str | 
     parent = await tasks.find(connection, principal.tenant_id, parent_id) if held else None
     if parent is None:
         raise invalid("parent_task_id", f"there is no task '{parent_id[:100]}'")
-    if not _NEXT[parent.status]:
+    if not NEXT[parent.status]:
         raise invalid("parent_task_id", f"the task '{parent_id}' is {parent.status}")
     if parent.depth >= MOST_DEPTH:
         raise invalid("parent_task_id", f"tasks hang below one another at most {MOST_DEPTH} deep")
     return parent.depth + 1
 
 
-async def _check_blockers(connection: Connection, principal: Principal, ids: Sequence[str]) -> None:
+async def check_blockers(connection: Connection, principal: Principal, ids: Sequence[str]) -> None:
     """Raises ValidationFailed for blockers that are not there, or will never be completed."""
     if not ids:
         return
@@ -415,87 +285,17 @@ async def _check_blockers(connection: Connection, principal: Principal, ids: Seq
             raise invalid(f"blocked_by.{place}", f"the task '{id}' is {held[id]} and will not be completed")
 
 
-def _merged(row: TaskRow, change: TaskChange) -> TaskRow:
-    said: dict[str, Any] = {
-        name: value
-        for name in ("title", "description", "acceptance_criteria", "blocked_by", "priority")
-        if (value := getattr(change, name)) is not UNSET
-    }
-    if not said.get("title", row.title).strip():
-        raise invalid("title", "title is required")
-    return replace(row, **said)
-
-
-Check = Callable[[Connection, TaskRow], Awaitable[None]]
-
-
-async def _move(
-    studio: Studio,
-    principal: Principal,
-    id: str,
-    wanted: Status,
-    *,
-    result: str | None = None,
-    error: str | None = None,
-    check: Check | None = None,
-) -> TaskDetail:
-    """Raises NotFound, and WrongTransition, which names both states."""
-    tenant_id = principal.tenant_id
-    async with studio.database.tenant(tenant_id) as connection:
-        row = await _lock(connection, principal, id)
-        if wanted not in _NEXT[row.status] or (row.status == "needs_input" and wanted == "in_progress"):
-            raise WrongTransition(row, wanted)
-        if check is not None:
-            await check(connection, row)
-        ended = [_ended(row)]
-        row = await tasks.move(connection, tenant_id, row.id, wanted, result=result, error=error)
-        doomed = await doom_dependents(connection, tenant_id, row.id) if wanted == "failed" else []
-    await _told(studio, [wanted, *("cancelled" for _ in doomed)])
-    if not _NEXT[wanted]:
-        await _stop(studio, tenant_id, [*ended, *doomed])
-    return detail_of(row)
-
-
-async def _answer(connection: Connection, principal: Principal, row: TaskRow, text: str) -> None:
-    """Answers the gate that has waited longest. Raises TaskSettled."""
-    assert row.turn_id is not None and row.session_id is not None
-    call_id = await tasks.pending_confirmation(connection, principal.tenant_id, row.turn_id)
-    if call_id is None or not await confirmations.answer(
-        connection, principal, row.session_id, call_id, [text]
-    ):
-        raise TaskSettled("The worker that asked is gone; the question will be asked again shortly")
-
-
-async def _told(studio: Studio, statuses: Sequence[str]) -> None:
+async def told(studio: Studio, statuses: Sequence[str]) -> None:
     """After the ink is dry."""
     count_transitions(statuses)
     await studio.doorbell.notify(TOPIC)
 
 
-async def _stop(studio: Studio, tenant_id: str, ended: Iterable[Ended]) -> None:
-    """Ends the turns of tasks that were ended while they were worked on, wherever they run."""
-    stops = [
-        sessions.stop_turn(studio, tenant_id, task.session_id, task.turn_id)
-        for task in ended
-        if task.was_running and task.session_id is not None and task.turn_id is not None
-    ]
-    await asyncio.gather(*stops)
-
-
-def _ended(row: TaskRow) -> Ended:
-    return Ended(
-        id=row.id,
-        session_id=row.session_id,
-        turn_id=row.turn_id,
-        was_running=row.status in ("in_progress", "needs_input"),
-    )
-
-
-async def _find(connection: Connection, principal: Principal, id: str) -> TaskRow:
+async def find_task(connection: Connection, principal: Principal, id: str) -> TaskRow:
     return _visible(await tasks.find(connection, principal.tenant_id, _written(id)), principal, id)
 
 
-async def _lock(connection: Connection, principal: Principal, id: str) -> TaskRow:
+async def lock_task(connection: Connection, principal: Principal, id: str) -> TaskRow:
     return _visible(await tasks.lock(connection, principal.tenant_id, _written(id)), principal, id)
 
 
@@ -509,22 +309,6 @@ def _visible(row: TaskRow | None, principal: Principal, id: str) -> TaskRow:
 def _written(id: str) -> str:
     """No row holds a NUL, and asking for one finds nothing."""
     return id.replace("\0", "\ufffd")
-
-
-def _no_way(task: TaskRow, wanted: Status) -> str:
-    ways = ", ".join(sorted(_NEXT[task.status])) or "nothing: it has ended"
-    return f"The task cannot go from {task.status} to {wanted}; from {task.status} it can go to {ways}"
-
-
-async def _cancel_dependents(connection: Connection, tenant_id: str, id: str, status: Status) -> list[Ended]:
-    """Until nothing is found any more: whoever was about to add to what is cancelled has done so by then."""
-    error = f"The task {id}, on which this one hangs, is {status}"
-    ended: list[Ended] = []
-    while found := await tasks.cancel_dependents(
-        connection, tenant_id, id, error, with_subtasks=status == "cancelled"
-    ):
-        ended += found
-    return ended
 
 
 def _dispatched(row: TaskRow) -> DispatchedTask:

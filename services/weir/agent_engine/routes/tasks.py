@@ -8,7 +8,7 @@ from litestar import Request, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody
 
-from weir.agent_engine import sessions, tasks
+from weir.agent_engine import sessions, task_steering, tasks
 from weir.agent_engine.naming import invalid, refused
 from weir.agent_engine.studio import Studio
 from weir.agent_engine.tasks import MAX_KEY, Origin
@@ -91,7 +91,7 @@ async def change_task(
     data: JSONBody[TaskChange],
 ) -> TaskDetail:
     """Says anew what a task is about, while nobody works on it; what is left out stays."""
-    return await tasks.change_task(studio, principal, task_id, data)
+    return await task_steering.change_task(studio, principal, task_id, data)
 
 
 @delete("/tasks/{task_id:str}", guards=GUARDS, status_code=200)
@@ -103,7 +103,7 @@ async def cancel_task(
 ) -> TaskDetail:
     """Cancels a task that has not ended, and all its subtasks; `reason` may be sent in a body."""
     said = await _sent(request, TaskReason)
-    return await tasks.cancel_task(studio, principal, task_id, said.reason)
+    return await task_steering.cancel_task(studio, principal, task_id, said.reason)
 
 
 @get("/tasks/{task_id:str}/subtasks", guards=GUARDS)
@@ -119,7 +119,7 @@ async def approve_task(
     studio: NamedDependency[Studio], principal: NamedDependency[Principal], task_id: FromPath[str]
 ) -> TaskDetail:
     """Releases a draft to the workers."""
-    return await tasks.approve_task(studio, principal, task_id)
+    return await task_steering.approve_task(studio, principal, task_id)
 
 
 @post("/tasks/{task_id:str}/start", guards=GUARDS, status_code=200)
@@ -127,7 +127,7 @@ async def start_task(
     studio: NamedDependency[Studio], principal: NamedDependency[Principal], task_id: FromPath[str]
 ) -> TaskDetail:
     """Takes a task that waits out of the workers' hands; whoever starts it completes or fails it."""
-    return await tasks.start_task(studio, principal, task_id)
+    return await task_steering.start_task(studio, principal, task_id)
 
 
 @post("/tasks/{task_id:str}/complete", guards=GUARDS, status_code=200)
@@ -139,7 +139,7 @@ async def complete_task(
 ) -> TaskDetail:
     """Completes a task by hand; `result` may be sent in a body. An agent that works on it is stopped."""
     said = await _sent(request, TaskResult)
-    return await tasks.complete_task(studio, principal, task_id, said.result)
+    return await task_steering.complete_task(studio, principal, task_id, said.result)
 
 
 @post("/tasks/{task_id:str}/fail", guards=GUARDS, status_code=200)
@@ -150,7 +150,7 @@ async def fail_task(
     data: JSONBody[TaskFailure],
 ) -> TaskDetail:
     """Fails a task by hand; what waits for it is cancelled. An agent that works on it is stopped."""
-    return await tasks.fail_task(studio, principal, task_id, data.reason)
+    return await task_steering.fail_task(studio, principal, task_id, data.reason)
 
 
 @post("/tasks/{task_id:str}/priority", guards=GUARDS, status_code=200)
@@ -161,7 +161,7 @@ async def set_priority(
     data: JSONBody[TaskPriority],
 ) -> TaskDetail:
     """0 normal, 1 high, 2 critical."""
-    return await tasks.set_priority(studio, principal, task_id, data.priority)
+    return await task_steering.set_priority(studio, principal, task_id, data.priority)
 
 
 @post("/tasks/{task_id:str}/input", guards=GUARDS, status_code=200)
@@ -172,7 +172,7 @@ async def give_input(
     data: JSONBody[TaskInput],
 ) -> TaskDetail:
     """Answers what a task asks, which goes on then."""
-    return await tasks.give_input(studio, principal, task_id, data)
+    return await task_steering.give_input(studio, principal, task_id, data)
 
 
 @get("/dispatch/tasks/{task_id:str}", guards=GUARDS)

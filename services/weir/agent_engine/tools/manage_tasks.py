@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from weir.agent_engine import tasks
+from weir.agent_engine import task_steering, tasks
 from weir.agent_engine.models.base import ToolDefinition
 from weir.agent_engine.signals import ToolFailed
 from weir.agent_engine.studio import Studio
@@ -201,7 +201,7 @@ class ManageTasks:
             if (value := getattr(asked, name)) is not None
         }
         change = msgspec.convert(msgspec.json.decode(_clean(msgspec.json.encode(said).decode())), TaskChange)
-        return _shown(await tasks.change_task(self._studio, self._principal, _id(asked), change))
+        return _shown(await task_steering.change_task(self._studio, self._principal, _id(asked), change))
 
     async def _get(self, asked: Arguments) -> Any:
         task = await tasks.read_task(self._studio.database, self._principal, _id(asked))
@@ -244,19 +244,25 @@ class ManageTasks:
         return page.tasks
 
     async def _start(self, asked: Arguments) -> Any:
-        return _shown(await tasks.start_task(self._studio, self._principal, _id(asked)))
+        return _shown(await task_steering.start_task(self._studio, self._principal, _id(asked)))
 
     async def _complete(self, asked: Arguments) -> Any:
         result = None if asked.result is None else _clean(asked.result)
-        return _shown(await tasks.complete_task(self._studio, self._principal, self._other(asked), result))
+        return _shown(
+            await task_steering.complete_task(self._studio, self._principal, self._other(asked), result)
+        )
 
     async def _fail(self, asked: Arguments) -> Any:
         reason = _clean(_needed(asked.reason, "reason"))
-        return _shown(await tasks.fail_task(self._studio, self._principal, self._other(asked), reason))
+        return _shown(
+            await task_steering.fail_task(self._studio, self._principal, self._other(asked), reason)
+        )
 
     async def _cancel(self, asked: Arguments) -> Any:
         reason = asked.reason and _clean(asked.reason)
-        return _shown(await tasks.cancel_task(self._studio, self._principal, self._other(asked), reason))
+        return _shown(
+            await task_steering.cancel_task(self._studio, self._principal, self._other(asked), reason)
+        )
 
     async def _set_status(self, asked: Arguments) -> Any:
         if asked.status == "approved":
@@ -274,11 +280,11 @@ class ManageTasks:
 
     async def _set_priority(self, asked: Arguments) -> Any:
         priority = _needed(asked.priority, "priority")
-        return _shown(await tasks.set_priority(self._studio, self._principal, _id(asked), priority))
+        return _shown(await task_steering.set_priority(self._studio, self._principal, _id(asked), priority))
 
     async def _assign(self, asked: Arguments) -> Any:
         agent = _needed(asked.agent_id, "agent_id")
-        return _shown(await tasks.assign_task(self._studio, self._principal, _id(asked), agent))
+        return _shown(await task_steering.assign_task(self._studio, self._principal, _id(asked), agent))
 
     def _other(self, asked: Arguments) -> str:
         """The id of a task to end. Raises ToolFailed for the one that is being worked on: its end is the answer."""
