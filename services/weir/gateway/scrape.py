@@ -27,8 +27,8 @@ class Scraper:
 
     async def scrape(self) -> bytes:
         """The joined exposition; a service that does not answer is missing and counted in `weir_up`."""
-        readiness, *texts = await asyncio.gather(
-            self._health.readiness(), *(self._read(url) for url in self._services.values())
+        readiness, texts = await asyncio.gather(
+            self._health.readiness(), asyncio.gather(*(self._read(url) for url in self._services.values()))
         )
         DATABASE_UP.set(readiness.database == "ok")
         REDIS_UP.set(readiness.redis == "ok")
