@@ -251,10 +251,7 @@ def _check(settings: Settings) -> None:
         if getattr(settings, name) <= 0:
             raise SettingError(f"{PREFIX}{name.upper()} must be greater than 0")
     _check_memory(settings)
-    if not 0 <= settings.refresh_debounce_seconds <= MOST_DEBOUNCE_SECONDS:
-        raise SettingError(f"WEIR_REFRESH_DEBOUNCE_SECONDS must be between 0 and {MOST_DEBOUNCE_SECONDS}")
-    if not 0 <= settings.audit_days <= MOST_AUDIT_DAYS:
-        raise SettingError(f"WEIR_AUDIT_DAYS must be between 0 and {MOST_AUDIT_DAYS}")
+    _check_ranges(settings)
     if not 1 <= settings.reconcile_seconds < math.inf:
         raise SettingError("WEIR_RECONCILE_SECONDS must be 1 or more")
     try:
@@ -282,6 +279,13 @@ def _check(settings: Settings) -> None:
         )
     if settings.auth_mode == "external" and settings.jwt_public_key_path is None:
         raise SettingError("WEIR_AUTH_MODE=external needs WEIR_JWT_PUBLIC_KEY_PATH")
+
+
+def _check_ranges(settings: Settings) -> None:
+    if not 0 <= settings.refresh_debounce_seconds <= MOST_DEBOUNCE_SECONDS:
+        raise SettingError(f"WEIR_REFRESH_DEBOUNCE_SECONDS must be between 0 and {MOST_DEBOUNCE_SECONDS}")
+    if not 0 <= settings.audit_days <= MOST_AUDIT_DAYS:
+        raise SettingError(f"WEIR_AUDIT_DAYS must be between 0 and {MOST_AUDIT_DAYS}")
 
 
 def _check_memory(settings: Settings) -> None:
