@@ -545,7 +545,8 @@ async def test_one_tenants_many_tasks_do_not_keep_anothers_waiting(
         await reached(other, task, "completed")
         assert (await admin.ask(200, "GET", "/tasks?status=completed"))["total"] <= 40
         for waiting in (await admin.ask(200, "GET", "/tasks?status=pending&limit=100"))["tasks"]:
-            await admin.ask(200, "DELETE", f"/tasks/{waiting['id']}")
+            # Some end meanwhile.
+            assert (await admin.call("DELETE", f"/tasks/{waiting['id']}")).status_code in (200, 409)
 
 
 async def test_deleting_the_session_of_a_task_takes_the_task_along(

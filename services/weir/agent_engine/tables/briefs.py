@@ -37,19 +37,35 @@ class Delegate(Struct, frozen=True, kw_only=True):
     model: ModelRow
 
 
+# Of an agent and its model, all but whom it may spawn.
+_AGENT = """
+    select agents.id as agent_id, agents.name as agent_name, agents.description as agent_description,
+    agents.model_id as agent_model_id, agents.system_prompt, agents.lifecycle, agents.tool_execution,
+    agents.max_steps, agents.max_context_size, agents.max_turn_duration, agents.temperature, agents.top_p,
+    agents.max_tokens, agents.stop_sequences, agents.tools, agents.mcp_servers, agents.confirm_before,
+    agents.knowledge_base_ids, agents.is_system, agents.created_at as agent_created_at,
+    agents.updated_at as agent_updated_at,
+    (
+        select jsonb_object_agg(agent_capabilities.type, agent_capabilities.config)
+        from agent_capabilities
+        where agent_capabilities.tenant_id = agents.tenant_id
+              and agent_capabilities.agent_id = agents.id and agent_capabilities.enabled
+    ) as capability_configs,
+    models.name as model, models.type as model_type, models.kind as model_kind, models.model_name,
+    models.base_url, models.api_key_sealed, models.api_version, models.embedding_dim, models.is_default,
+    models.created_at as model_created_at, models.updated_at as model_updated_at
+"""
+
+
 async def find(connection: Connection, tenant_id: str, name: str, id: str | None) -> Brief | None:
     row = await connection.fetchrow(
-        """
-        select schemas.id, schemas.name, schemas.chat_enabled,
+        _AGENT
+        + """
+            , schemas.id, schemas.name, schemas.chat_enabled,
                exists (
                    select from agent_relations
                    where agent_relations.tenant_id = schemas.tenant_id and agent_relations.schema_id = schemas.id
                ) as has_relations,
-               agents.id as agent_id, agents.name as agent_name, agents.description as agent_description,
-               agents.model_id as agent_model_id, agents.system_prompt, agents.lifecycle,
-               agents.tool_execution, agents.max_steps, agents.max_context_size, agents.max_turn_duration,
-               agents.temperature, agents.top_p, agents.max_tokens, agents.stop_sequences, agents.tools,
-               agents.mcp_servers,
                -- Whom the agent may spawn anywhere, and to whom it hands work within this schema.
                agents.can_spawn || array(
                    select targets.name from agent_relations
@@ -59,24 +75,12 @@ async def find(connection: Connection, tenant_id: str, name: str, id: str | None
                    where agent_relations.tenant_id = schemas.tenant_id
                          and agent_relations.schema_id = schemas.id and agent_relations.source_id = agents.id
                    order by targets.name
-               ) as can_spawn,
-               agents.confirm_before, agents.knowledge_base_ids,
-               agents.is_system, agents.created_at as agent_created_at, agents.updated_at as agent_updated_at,
-               (
-                   select jsonb_object_agg(agent_capabilities.type, agent_capabilities.config)
-                   from agent_capabilities
-                   where agent_capabilities.tenant_id = agents.tenant_id
-                         and agent_capabilities.agent_id = agents.id and agent_capabilities.enabled
-               ) as capability_configs,
-               models.name as model, models.type as model_type, models.kind as model_kind,
-               models.model_name, models.base_url, models.api_key_sealed, models.api_version,
-               models.embedding_dim, models.is_default, models.created_at as model_created_at,
-               models.updated_at as model_updated_at
+               ) as can_spawn
         from schemas
         left join agents on agents.tenant_id = schemas.tenant_id and agents.id = schemas.entry_agent_id
         left join models on models.tenant_id = agents.tenant_id and models.id = agents.model_id
         where schemas.tenant_id = $1 and (schemas.name = $2 or schemas.id = $3)
-        """,
+        """,  # noqa: S608 - a list of columns
         tenant_id,
         name,
         id,
@@ -87,28 +91,14 @@ async def find(connection: Connection, tenant_id: str, name: str, id: str | None
 async def of_agent(connection: Connection, tenant_id: str, agent_id: str) -> AgentBrief | None:
     """The schema is the oldest of those that begin with the agent."""
     row = await connection.fetchrow(
-        """
-        select schemas.id, coalesce(schemas.name, '') as name,
+        _AGENT
+        + """
+            , schemas.id, coalesce(schemas.name, '') as name,
                exists (
                    select from agent_relations
                    where agent_relations.tenant_id = agents.tenant_id and agent_relations.schema_id = schemas.id
                ) as has_relations,
-               agents.id as agent_id, agents.name as agent_name, agents.description as agent_description,
-               agents.model_id as agent_model_id, agents.system_prompt, agents.lifecycle,
-               agents.tool_execution, agents.max_steps, agents.max_context_size, agents.max_turn_duration,
-               agents.temperature, agents.top_p, agents.max_tokens, agents.stop_sequences, agents.tools,
-               agents.mcp_servers, agents.can_spawn, agents.confirm_before, agents.knowledge_base_ids,
-               agents.is_system, agents.created_at as agent_created_at, agents.updated_at as agent_updated_at,
-               (
-                   select jsonb_object_agg(agent_capabilities.type, agent_capabilities.config)
-                   from agent_capabilities
-                   where agent_capabilities.tenant_id = agents.tenant_id
-                         and agent_capabilities.agent_id = agents.id and agent_capabilities.enabled
-               ) as capability_configs,
-               models.name as model, models.type as model_type, models.kind as model_kind,
-               models.model_name, models.base_url, models.api_key_sealed, models.api_version,
-               models.embedding_dim, models.is_default, models.created_at as model_created_at,
-               models.updated_at as model_updated_at
+               agents.can_spawn
         from agents
         join models on models.tenant_id = agents.tenant_id and models.id = agents.model_id
         left join lateral (
@@ -118,7 +108,7 @@ async def of_agent(connection: Connection, tenant_id: str, agent_id: str) -> Age
             limit 1
         ) as schemas on true
         where agents.tenant_id = $1 and agents.id = $2
-        """,
+        """,  # noqa: S608 - a list of columns
         tenant_id,
         agent_id,
     )
@@ -138,23 +128,9 @@ async def delegates(
 ) -> list[Delegate]:
     """The agents of these names that exist, in their order, and those to which the schema lets the agent hand work."""
     rows = await connection.fetch(
-        """
-        select agents.id as agent_id, agents.name as agent_name, agents.description as agent_description,
-               agents.model_id as agent_model_id, agents.system_prompt, agents.lifecycle,
-               agents.tool_execution, agents.max_steps, agents.max_context_size, agents.max_turn_duration,
-               agents.temperature, agents.top_p, agents.max_tokens, agents.stop_sequences, agents.tools,
-               agents.mcp_servers, agents.can_spawn, agents.confirm_before, agents.knowledge_base_ids,
-               agents.is_system, agents.created_at as agent_created_at, agents.updated_at as agent_updated_at,
-               (
-                   select jsonb_object_agg(agent_capabilities.type, agent_capabilities.config)
-                   from agent_capabilities
-                   where agent_capabilities.tenant_id = agents.tenant_id
-                         and agent_capabilities.agent_id = agents.id and agent_capabilities.enabled
-               ) as capability_configs,
-               models.name as model, models.type as model_type, models.kind as model_kind,
-               models.model_name, models.base_url, models.api_key_sealed, models.api_version,
-               models.embedding_dim, models.is_default, models.created_at as model_created_at,
-               models.updated_at as model_updated_at
+        _AGENT
+        + """
+            , agents.can_spawn
         from agents
         join models on models.tenant_id = agents.tenant_id and models.id = agents.model_id
         where agents.tenant_id = $1
@@ -166,7 +142,7 @@ async def delegates(
                   )
               )
         order by array_position($4::text[], agents.name), agents.name
-        """,
+        """,  # noqa: S608 - a list of columns
         tenant_id,
         schema_id,
         agent_id,
