@@ -59,7 +59,7 @@ _AGENT = """
 
 async def find(connection: Connection, tenant_id: str, name: str, id: str | None) -> Brief | None:
     row = await connection.fetchrow(
-        _AGENT
+        _AGENT  # noqa: S608 - a list of columns
         + """
             , schemas.id, schemas.name, schemas.chat_enabled,
                exists (
@@ -80,7 +80,7 @@ async def find(connection: Connection, tenant_id: str, name: str, id: str | None
         left join agents on agents.tenant_id = schemas.tenant_id and agents.id = schemas.entry_agent_id
         left join models on models.tenant_id = agents.tenant_id and models.id = agents.model_id
         where schemas.tenant_id = $1 and (schemas.name = $2 or schemas.id = $3)
-        """,  # noqa: S608 - a list of columns
+        """,
         tenant_id,
         name,
         id,
@@ -91,7 +91,7 @@ async def find(connection: Connection, tenant_id: str, name: str, id: str | None
 async def of_agent(connection: Connection, tenant_id: str, agent_id: str) -> AgentBrief | None:
     """The schema is the oldest of those that begin with the agent."""
     row = await connection.fetchrow(
-        _AGENT
+        _AGENT  # noqa: S608 - a list of columns
         + """
             , schemas.id, coalesce(schemas.name, '') as name,
                exists (
@@ -108,7 +108,7 @@ async def of_agent(connection: Connection, tenant_id: str, agent_id: str) -> Age
             limit 1
         ) as schemas on true
         where agents.tenant_id = $1 and agents.id = $2
-        """,  # noqa: S608 - a list of columns
+        """,
         tenant_id,
         agent_id,
     )
@@ -128,7 +128,7 @@ async def delegates(
 ) -> list[Delegate]:
     """The agents of these names that exist, in their order, and those to which the schema lets the agent hand work."""
     rows = await connection.fetch(
-        _AGENT
+        _AGENT  # noqa: S608 - a list of columns
         + """
             , agents.can_spawn
         from agents
@@ -142,7 +142,7 @@ async def delegates(
                   )
               )
         order by array_position($4::text[], agents.name), agents.name
-        """,  # noqa: S608 - a list of columns
+        """,
         tenant_id,
         schema_id,
         agent_id,
