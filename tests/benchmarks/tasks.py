@@ -34,10 +34,10 @@ async def tasks(standing: Standing, report: Report) -> None:
         report.add("completed", f"{done['completed']} of {TASKS}", "all", reached=done["completed"] == TASKS)
         report.title(f"the same, and the worker killed {KILLS} times")
         started = time.perf_counter()
-        made = await _create(standing, agent)
         killing = asyncio.create_task(_kill(standing))
-        done = await _wait(standing, made)
+        made = await _create(standing, agent)
         await killing
+        done = await _wait(standing, made)
         took = time.perf_counter() - started
         report.add("completed", f"{done['completed']} of {TASKS}", "all", reached=done["completed"] == TASKS)
         report.add("until all were, leases of the dead included", f"{took:.1f} s")
@@ -92,13 +92,20 @@ async def _list(standing: Standing, query: str) -> dict[str, Any]:
     return answer.raise_for_status().json()
 
 
+async def _completed(standing: Standing) -> int:
+    return (await _list(standing, "status=completed&limit=1"))["total"]
+
+
 async def _kill(standing: Standing) -> None:
     """Kills the worker in the midst of its work, and again once its successor is at it."""
+    until = time.monotonic() + PATIENCE_SECONDS
     for _ in range(KILLS):
         while not (found := standing.processes_of("worker")):
             await asyncio.sleep(0.1)
-        done = (await _list(standing, "status=completed&limit=1"))["total"]
-        while (await _list(standing, "status=completed&limit=1"))["total"] < done + TASKS // 10:
+        done = await _completed(standing)
+        while await _completed(standing) < done + TASKS // 10:
+            if time.monotonic() > until:
+                raise RuntimeError("there was no worker at work to be killed")
             await asyncio.sleep(0.02)
         for pid in found:
             os.kill(pid, signal.SIGKILL)
