@@ -441,3 +441,15 @@ async def test_deleting_takes_passages_and_vectors_along(
     async with database.tenant(admin.principal.tenant_id) as connection:
         for table in ("files", "file_parts", "chunks", "vectors"):
             assert await connection.fetchval(f"select count(*) from knowledge_{table}") == 0, table
+
+
+async def test_what_is_embedded_for_files_and_searches_is_in_the_usage(
+    admin: Caller, embedder: FakeEmbedder, worker: Studio
+) -> None:
+    await make_base(admin, embedder)
+    await settled(admin, "handbook", "a.txt", b"cats like rain")
+    await find(admin, "handbook", "cats")
+    await find(admin, "handbook", "rain")
+    [used] = (await admin.ask(200, "GET", "/usage"))["data"]
+    # One request for the file's only passage, one for each search; the fake tells one token for each.
+    assert (used["requests"], used["input_tokens"], used["output_tokens"]) == (3, 3, 0)
