@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: up test bench bench-peers conformance lock format clean
+.PHONY: up test prove bench bench-peers conformance lock format clean
 
 up: $(VENV)/.runtime
 	@exec $(RUN) -m weir up
@@ -13,6 +13,10 @@ test: $(VENV)/.dev
 	@$(RUN) -m ruff format --check services shared tests
 	@$(RUN) -m basedpyright
 	@sh tests/run.sh $(RUN)
+
+# The promises of docs/operations/promises.md, each with its figures; FULL=1 for the full sizes.
+prove: $(VENV)/.dev
+	@$(RUN) -m pytest -q -m promise
 
 bench: $(VENV)/.dev
 	@$(RUN) -m tests.benchmarks

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 import httpx
 import pytest
+from tests.promises import promise, pytest_runtest_makereport, pytest_terminal_summary
 from tests.starting import StartedPlatform, started
 
 from weir.onebox.directories import private_run_directory
@@ -16,6 +17,8 @@ from weir.onebox.valkey import EmbeddedValkey
 from weir_shared.db.migrate import migrate
 from weir_shared.db.pool import Database, open_database
 from weir_shared.queue.doorbell import Doorbell, open_doorbell
+
+__all__ = ["promise", "pytest_runtest_makereport", "pytest_terminal_summary"]
 
 
 @pytest.fixture(scope="session")

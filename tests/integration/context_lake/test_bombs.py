@@ -7,8 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.integration.context_lake.bombs import BOMBS
 from tests.integration.context_lake.test_lifecycle import pid_of
+from tests.promises import Promise
 
 DEADLINE_SECONDS = 5
 RETURNS_WITHIN_SECONDS = 10
@@ -68,10 +70,10 @@ async def live_beside(lake: Any, tenant_id: str, waits: list[float]) -> None:
         await asyncio.sleep(0.05)
 
 
+@pytest.mark.promise("P7")
 async def test_a_bomb_ends_by_its_deadline_and_hurts_nobody_else(
-    lake: Any, caller: Any, other: Any, another_tenant_id: str
+    lake: Any, caller: Any, other: Any, another_tenant_id: str, promise: Promise
 ) -> None:
-    """PROMISE P7."""
     await other.add("ones", other.parquet("ones", [{"x": n} for n in range(1000)]))
     await other.rows("select count(*) from ones")
     epoch = (await other.vm())["epoch"]
@@ -92,5 +94,5 @@ async def test_a_bomb_ends_by_its_deadline_and_hurts_nobody_else(
     waits.sort()
     p99 = waits[int(len(waits) * 0.99)]
     told = f"neighbour: {len(waits)} queries, p99 {p99:.2f} s, worst {waits[-1]:.2f} s"
-    print(f"PROMISE P7 held: {len(BOMBS)} bombs, all bounded, CPU after 0; {told}")
+    promise.held(f"{len(BOMBS)} bombs, all bounded, CPU after 0; {told}")
     assert p99 < 2

@@ -4,7 +4,9 @@ import hashlib
 from pathlib import Path
 
 import aiohttp
+import pytest
 from aiohttp import web
+from tests.promises import Promise
 
 from .conftest import Lakes, RuntimeClient, dataset
 from .hostile import statements
@@ -30,8 +32,8 @@ def tree(folder: Path) -> dict[str, str]:
     }
 
 
-async def test_no_hostile_statement_is_accepted_and_no_file_changes(lakes: Lakes) -> None:
-    """PROMISE P11."""
+@pytest.mark.promise("P11")
+async def test_no_hostile_statement_is_accepted_and_no_file_changes(lakes: Lakes, promise: Promise) -> None:
     lake, secret = await lake_beside_a_secret(lakes)
     target = lakes.home / "written"
     before, pid = tree(lakes.home), lake.pid
@@ -46,7 +48,7 @@ async def test_no_hostile_statement_is_accepted_and_no_file_changes(lakes: Lakes
     assert tree(lakes.home) == before
     assert await lake.rows("select * from t") == [{"a": 1}]
     assert lake.pid == pid
-    print(f"PROMISE P11 held: {len(texts)} hostile statements, 0 accepted, 0 of {len(before)} files changed")
+    promise.held(f"{len(texts)} hostile statements, 0 accepted, 0 of {len(before)} files changed")
 
 
 async def test_a_local_path_is_no_table_though_its_directory_may_be_read(lakes: Lakes) -> None:
