@@ -1,5 +1,6 @@
 """The audit trail: every change of both APIs, and what was refused, as the door saw it."""
 
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -20,8 +21,8 @@ from weir_shared.web.filters import Page
 
 MAX_PATH, MAX_ADDRESS = 500, 100
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
-# Asked by POST, and changes nothing.
-QUERIES = ("/v1/context-lake/sql", "/api/v1/context-lake/sql")
+# Asked by POST, and change nothing.
+_QUERIES = re.compile(r"(/api)?/v1/context-lake/sql|/api/v1/knowledge-bases/[^/]+/search")
 SUCCEEDED, REFUSED = 200, 403
 PREFIXES = ("/api/v1/context-lake/", "/v1/context-lake/", "/api/v1/", "/v1/")
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "update", "DELETE": "delete"}
@@ -119,7 +120,7 @@ class Trail:
         """Notes a change before it is handed on. Raises DatabaseUnavailable: one that cannot be noted is not made."""
         if principal.actor == "anonymous":
             return Noted(send)
-        if scope["method"] in READS or scope["path"] in QUERIES:
+        if scope["method"] in READS or _QUERIES.fullmatch(scope["path"]):
             return Noted(send, on_refusal=partial(self._refused, principal, scope))
         entry = _entry(principal, scope)
         # Not waited for on the disk: the room's own commit is, and the database's log has this one before it.

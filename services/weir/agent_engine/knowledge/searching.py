@@ -67,11 +67,11 @@ async def search(
         by_model[base.embedding_model_id].append(base.id)
     ranked: list[tuple[float, Hit]] = []
     for model_id, base_ids in by_model.items():
-        # The words need not wait for the model.
-        (vector, spent), worded = await asyncio.gather(
+        # What can be known without the vector does not wait for the model.
+        (vector, spent), (worded, exact) = await asyncio.gather(
             _vector(studio, tenant_id, model_id, query), _worded(studio, tenant_id, base_ids, query)
         )
-        ranked += await _ranked(studio, tenant_id, base_ids, vector, worded, spent)
+        ranked += await _ranked(studio, tenant_id, base_ids, vector, worded, spent, exact=exact)
     ranked.sort(key=lambda found: (-found[0], -found[1].score, found[1].id))
     near_enough = (hit for _, hit in ranked if threshold is None or hit.score >= threshold)
     return [_passage(hit) for hit in list(near_enough)[: min(limit, MAX_LIMIT)]]
@@ -90,12 +90,14 @@ async def _vector(studio: Studio, tenant_id: str, model_id: int, query: str) -> 
     return embedded.vectors.tolist(), spent_on(row.name, embedded)
 
 
-async def _worded(studio: Studio, tenant_id: str, base_ids: Sequence[str], query: str) -> list[int]:
+async def _worded(
+    studio: Studio, tenant_id: str, base_ids: Sequence[str], query: str
+) -> tuple[list[int], bool]:
+    """What holds the query's words, and whether there are so few passages that all are compared."""
     words = " or ".join(f'"{word}"' for word in _WORD.findall(query)[:MAX_WORDS])
-    if not words:
-        return []
     async with studio.database.tenant(tenant_id) as connection:
-        return await passages.worded(connection, base_ids, words)
+        exact = await passages.count(connection, tenant_id, base_ids) <= passages.EXACT_VECTORS
+        return (await passages.worded(connection, base_ids, words) if words else []), exact
 
 
 async def _ranked(
@@ -105,10 +107,11 @@ async def _ranked(
     vector: Sequence[float],
     worded: Sequence[int],
     spent: Spent,
+    *,
+    exact: bool,
 ) -> list[tuple[float, Hit]]:
     async with studio.database.tenant(tenant_id, waits_for_disk=False) as connection:
         await usage.add(connection, tenant_id, [spent])
-        exact = await passages.count(connection, tenant_id, base_ids) <= passages.EXACT_VECTORS
         near = await passages.near(connection, tenant_id, base_ids, vector, exact=exact)
         ranks: defaultdict[int, float] = defaultdict(float)
         for found in (near, worded):
