@@ -41,9 +41,14 @@ class Belongings:
         self.content = f"content{uuid.uuid4().hex[:12]}"
         self.name = f"of-{self.mark}"
         self.canary = canary
+        self.secrets = set[str]()
         self.places: dict[str, list[str]] = {}
         self._engine()
         self._lake()
+
+    def secret(self, where: str) -> str:
+        self.secrets.add(where)
+        return f"{self.canary}-{where}"
 
     def _made(self, path: str, body: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
         answer = self.admin.post(path, json=body, **more)
@@ -58,7 +63,7 @@ class Belongings:
             "type": "openai_compatible",
             "model_name": content,
             "base_url": NOWHERE,
-            "api_key": f"{self.canary}-model",
+            "api_key": self.secret("model"),
         }
         models = [self._made(f"{api}/models", model)]
         embedder = model | {"name": f"{name}-e", "kind": "embedding", "embedding_dim": 8}
@@ -71,7 +76,7 @@ class Belongings:
         capability = self._made(f"{api}/agents/{name}/capabilities", {"type": "memory"})
         session = self._made(f"{api}/sessions", {"title": content, "schema_id": schema["id"]})
         task = self._made(f"{api}/tasks", {"title": content, "agent": name, "require_approval": True})
-        hook = {"type": "webhook", "title": content, "agent": name, "secret": f"{self.canary}-webhook"}
+        hook = {"type": "webhook", "title": content, "agent": name, "secret": self.secret("webhook")}
         trigger = self._made(f"{api}/triggers", hook)
         base = self._made(f"{api}/knowledge-bases", {"name": name, "embedding_model_id": f"{name}-e"})
         text = {"file": (f"{self.mark}.md", content.encode())}
@@ -84,7 +89,7 @@ class Belongings:
             "url": NOWHERE,
             "auth_type": "api_key",
             "auth_key_env": "KEY",
-            "env_vars": {"KEY": f"{self.canary}-mcp"},
+            "env_vars": {"KEY": self.secret("mcp")},
         }
         server = self._made(f"{api}/mcp-servers", server)
         setting = self.admin.put(f"{api}/settings/{name}", json={"value": content})
@@ -121,8 +126,8 @@ class Belongings:
             "from": "s3://bucket/a.parquet",
             "params": {
                 "s3_auth": "key",
-                "s3_key": f"{self.canary}-s3-key",
-                "s3_secret": f"{self.canary}-s3-secret",
+                "s3_key": self.secret("s3-key"),
+                "s3_secret": self.secret("s3-secret"),
             },
         }
         self._made(f"{LAKE}/datasets", bucket)
