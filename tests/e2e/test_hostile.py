@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import select
 import socket
 import subprocess
 import sys
@@ -161,6 +162,7 @@ BROKEN = [
     b"Idempotency-Key: \xff\0\r\nContent-Length: 2\r\n\r\n{}",
     b'If-Match: "\r\nContent-Length: 2\r\n\r\n{}',
 ]
+WHOLE_SECONDS = 1
 YAML_ROUTE = ("POST", "/api/v1/config/import")
 
 
@@ -195,7 +197,9 @@ def answer_to(platform: StartedPlatform, request: bytes) -> bytes:
     with socket.create_connection((host, int(port)), timeout=30) as line:
         try:
             line.sendall(request)
-            line.shutdown(socket.SHUT_WR)
+            if not select.select([line], [], [], WHOLE_SECONDS)[0]:
+                # It is waited for the rest, which never comes.
+                line.shutdown(socket.SHUT_WR)
             return line.recv(64)
         except ConnectionError:
             return b""
@@ -204,11 +208,11 @@ def answer_to(platform: StartedPlatform, request: bytes) -> bytes:
 @pytest.mark.promise("P15")
 def test_no_raw_bytes_are_answered_with_5xx(platform: StartedPlatform, promise: Promise) -> None:
     authorization = platform.session()["Authorization"]
-    requests = raw_requests(authorization, random.Random(15), size(2000, 60_000))
-    with ThreadPoolExecutor(8) as pool:
+    requests = raw_requests(authorization, random.Random(15), size(1200, 60_000))
+    with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda request: answer_to(platform, request), requests))
     broken = [
-        (request[:200], answer)
+        (re.sub(rb"Bearer \S+", b"", request)[:200], answer[:16])
         for request, answer in zip(requests, answers, strict=True)
         if answer and not re.match(rb"HTTP/1\.[01] [1-4]\d\d ", answer)
     ]
