@@ -7,6 +7,7 @@ addresses, and names that change their address between the check and the connect
 import asyncio
 import ipaddress
 import socket
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 _NEVER_PUBLIC = [
     ipaddress.ip_network(text)
     for text in (
+        "::/96",
         "0.0.0.0/8",
         "100.64.0.0/10",
         "168.63.129.16/32",
@@ -108,10 +110,29 @@ class CheckedResolver(AbstractResolver):
         """Holds nothing."""
 
 
+def _checked_socket(allow_private: bool) -> Callable[[aiohttp.AddrInfoType], socket.socket]:
+    """Makes sockets for addresses that may be connected to.
+
+    A resolver is not asked about a literal address, and a host may turn out to be one only when the client reads it:
+    `①②⑦.⓪.⓪.①` is 127.0.0.1.
+    """
+
+    def make(info: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, address = info
+        check_address(str(address[0]), allow_private=allow_private)
+        return socket.socket(family, kind, protocol)
+
+    return make
+
+
 def open_egress(*, allow_private: bool, **options: Any) -> aiohttp.ClientSession:
     """A client for addresses that tenants name. Check a URL with `check_url` first, and follow no redirect."""
     connector = aiohttp.TCPConnector(
-        resolver=CheckedResolver(allow_private=allow_private), limit=0, ttl_dns_cache=0, use_dns_cache=False
+        resolver=CheckedResolver(allow_private=allow_private),
+        socket_factory=_checked_socket(allow_private),
+        limit=0,
+        ttl_dns_cache=0,
+        use_dns_cache=False,
     )
     # One client serves all tenants: a cookie that one was given must not be sent for another.
     return aiohttp.ClientSession(

@@ -2,18 +2,24 @@
 
 import json
 import os
+import random
+import re
+import select
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
+from tests.promises import Promise, size
 from tests.starting import StartedPlatform, started
 
 # Chat streams for as long as a turn lasts, and these change what the other tests stand on.
 LEFT_OUT = r"chat$|/start$|/stop$|/redeploy$"
-CASES_PER_OPERATION = 25
+CASES_PER_OPERATION = size(25, 600)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +88,10 @@ def test_nothing_of_all_this_is_left_behind(admin: httpx.Client) -> None:
     assert all(name.isprintable() for name in names)
 
 
-def test_no_generated_request_is_answered_with_5xx(platform: StartedPlatform, tmp_path: Path) -> None:
+@pytest.mark.promise("P15")
+def test_no_generated_request_is_answered_with_5xx(
+    platform: StartedPlatform, tmp_path: Path, promise: Promise
+) -> None:
     """Schemathesis over the merged OpenAPI document, with credentials that are good."""
     document = httpx.get(f"{platform.url}/schema/openapi.json", timeout=30).json()
     # Left in, the generator would send credentials of its own beside ours.
@@ -96,8 +105,120 @@ def test_no_generated_request_is_answered_with_5xx(platform: StartedPlatform, tm
     command += ["--phases", "coverage,fuzzing", "--max-examples", str(CASES_PER_OPERATION), "--seed", "1"]
     command += ["-c", "not_a_server_error", "--exclude-path-regex", LEFT_OUT, "--continue-on-failure"]
     outcome = subprocess.run(
-        command, cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True, check=False, timeout=170
+        command,
+        cwd=tmp_path,
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=size(170, 7200),
     )
     assert outcome.returncode == 0, outcome.stdout[-6000:]
-    assert " generated, " in outcome.stdout
+    generated = re.search(r"([\d,]+) generated, ", outcome.stdout)
+    assert generated, outcome.stdout[-2000:]
     assert httpx.get(f"{platform.url}/api/v1/health", timeout=30).status_code == 200
+    assert platform.process.poll() is None
+    promise.held(f"{generated[1]} generated requests, 0 answers with 5xx, 0 exits")
+
+
+# Requests as no client library would write them.
+RAW: list[bytes] = [
+    b"",
+    b"\0" * 100,
+    b"\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"GET\r\n\r\n",
+    b"GET / HTTP/9.9\r\nHost: x\r\n\r\n",
+    b"GET /api/v1/agents HTTP/1.1\r\n\r\n",
+    b"GET http://127.0.0.1:9/ HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"CONNECT 127.0.0.1:9 HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 20_000 + b"\r\n",
+    b"GET / HTTP/1.1\r\nX: " + b"y" * 200_000 + b"\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \xff\xfe\0\r\n\r\n",
+    b"GET /%zz HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n",
+]
+BROKEN = [
+    b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n{}",
+    b"Content-Length: -1\r\n\r\n{}",
+    b"Content-Length: 99999999999999999999\r\n\r\n{}",
+    b"Content-Length: x\r\n\r\n{}",
+    b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
+    b"Transfer-Encoding: chunked\r\n\r\n-1\r\n{}\r\n0\r\n\r\n",
+    b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n{}",
+    b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}X0\r\n\r\n",
+    b"Transfer-Encoding: chunked\r\n\r\n2;" + b"a" * 100_000 + b"\r\n{}\r\n0\r\n\r\n",
+    b"Transfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    b"Transfer-Encoding: identity\r\n\r\n{}",
+    b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n{}",
+    b"Upgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: 2\r\n\r\n{}",
+    b"Content-Type: application/json; charset=\xff\r\nContent-Length: 2\r\n\r\n{}",
+    b"Content-Type: multipart/form-data; boundary=\r\nContent-Length: 2\r\n\r\n{}",
+    b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
+    b"Idempotency-Key: \xff\0\r\nContent-Length: 2\r\n\r\n{}",
+    b'If-Match: "\r\nContent-Length: 2\r\n\r\n{}',
+]
+WHOLE_SECONDS = 1
+YAML_ROUTE = ("POST", "/api/v1/config/import")
+
+
+def raw_requests(authorization: str, chance: random.Random, mutations: int) -> list[bytes]:
+    """Every broken request on every route, and good requests with bytes changed, dropped or doubled."""
+    known = f"Host: x\r\nAuthorization: {authorization}\r\n".encode()
+    starts = [f"{method} {path} HTTP/1.1\r\n".encode() + known for method, path in (*ROUTES, YAML_ROUTE)]
+    requests = RAW + [start + rest for start in starts for rest in BROKEN]
+    bodies = [
+        *BODIES.values(),
+        b"a: &a [*a, *a]\n",
+        b"agents: !!python/object/apply:os.system [x]\n",
+        b"%YAML 9.9\n--- \t",
+    ]
+    for _ in range(mutations):
+        body = bytearray(chance.choice(bodies)[:4096])
+        for _ in range(chance.randrange(8)):
+            body.insert(chance.randrange(len(body) + 1), chance.randrange(256))
+        head = chance.choice(starts) + b"Content-Type: application/json\r\n"
+        request = bytearray(head + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        for _ in range(chance.randrange(3)):
+            # The credential stays, or everything would end at the door.
+            place = chance.choice([chance.randrange(40), chance.randrange(len(head), len(request))])
+            request[place : place + chance.randrange(2)] = chance.randbytes(chance.randrange(3))
+        requests.append(bytes(request))
+    return requests
+
+
+def answer_to(platform: StartedPlatform, request: bytes) -> bytes:
+    """The first bytes of what a request of raw bytes gets, nothing if the connection is closed instead."""
+    host, _, port = platform.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=30) as line:
+        try:
+            line.sendall(request)
+            if not select.select([line], [], [], WHOLE_SECONDS)[0]:
+                # It is waited for the rest, which never comes.
+                line.shutdown(socket.SHUT_WR)
+            return line.recv(64)
+        except ConnectionError:
+            return b""
+
+
+@pytest.mark.promise("P15")
+def test_no_raw_bytes_are_answered_with_5xx(platform: StartedPlatform, promise: Promise) -> None:
+    authorization = platform.session()["Authorization"]
+    requests = raw_requests(authorization, random.Random(15), size(1200, 60_000))
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda request: answer_to(platform, request), requests))
+    broken = [
+        (re.sub(rb"Bearer \S+", b"", request)[:200], answer[:16])
+        for request, answer in zip(requests, answers, strict=True)
+        if answer and not re.match(rb"HTTP/1\.[01] [1-4]\d\d ", answer)
+    ]
+    assert broken == []
+    told = sum(bool(answer) for answer in answers)
+    assert told > len(requests) // 2
+    assert platform.process.poll() is None
+    assert httpx.get(f"{platform.url}/api/v1/ready", timeout=30).status_code == 200
+    promise.held(f"{len(requests)} requests of raw bytes, {told} answered, 0 with 5xx, 0 exits")

@@ -35,7 +35,8 @@ def field_faults(body: bytes, kind: Any) -> list[FieldError]:
 def _object(body: bytes) -> dict[str, Any] | None:
     try:
         return msgspec.json.decode(body, type=dict[str, Any])
-    except msgspec.ValidationError:
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        # The decoder stopped at a wrong field, and what follows may be no JSON at all.
         return None
 
 

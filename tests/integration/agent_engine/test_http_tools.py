@@ -13,6 +13,7 @@ from msgspec import Struct
 from tests.fakes.model_server import Reply, say, use
 from tests.integration.agent_engine.conftest import Assistant, Caller, World
 from tests.integration.agent_engine.test_portable import elsewhere, exported, imported, refused, without_time
+from tests.promises import Promise
 
 from weir.agent_engine.tables import http_tools
 
@@ -176,6 +177,42 @@ async def test_a_name_that_leads_to_a_forbidden_address_is_not_connected_to(
     turn = await admin.chat(assistant.schema)
     told = "[ERROR] The address 169.254.169.254 is never reachable from here"
     assert turn.one("tool_result")["output"] == told
+
+
+@pytest.mark.promise("P12")
+async def test_no_redirect_leads_anywhere(world: World, admin: Caller, shop: Shop, promise: Promise):
+    """Tools, models, embedders and MCP servers that send the platform on to another address."""
+    async with _serving(Shop()) as canary:
+        status = 0
+
+        async def away(_: web.Request) -> web.StreamResponse:
+            return web.Response(status=status, headers={"Location": f"{canary.url}/latest/meta-data"})
+
+        shop.answer = away
+        model = {"type": "openai_compatible", "model_name": "m", "base_url": shop.url, "api_key": "sk-x"}
+        await admin.ask(201, "POST", "/models", model | {"name": "away"})
+        embedder = {"name": "embed-away", "kind": "embedding", "embedding_dim": 8}
+        await admin.ask(201, "POST", "/models", model | embedder)
+        await admin.ask(
+            201, "POST", "/mcp-servers", {"name": "away", "type": "streamable-http", "url": shop.url}
+        )
+        await admin.ask(201, "POST", "/mcp-servers", {"name": "away-sse", "type": "sse", "url": shop.url})
+        asked = 0
+        for status in (301, 302, 303, 307, 308):
+            shop.asked.clear()
+            await called(world, admin, {"url": f"{shop.url}/{status}"}, {})
+            for path in (
+                "/models/away/verify",
+                "/models/embed-away/verify",
+                "/mcp-servers/away/refresh",
+                "/mcp-servers/away-sse/refresh",
+            ):
+                assert (await admin.call("POST", path)).status_code in (200, 400, 409, 502, 503), path
+            # A breaker may have opened for a server that always fails.
+            assert len(shop.asked) >= 3
+            asked += len(shop.asked)
+        assert canary.asked == []
+    promise.held(f"{asked} redirects of tools, models, embedders and MCP servers: 0 connections")
 
 
 async def test_a_call_without_what_is_required_is_not_sent(world: World, admin: Caller, shop: Shop):

@@ -14,6 +14,7 @@ import pytest
 from tests.fakes.model_server import say
 from tests.integration.agent_engine.conftest import Caller, World
 from tests.integration.agent_engine.working import eventually, reached, worker_here, worker_process
+from tests.promises import Promise
 
 from weir.agent_engine import firing, tasks
 from weir.agent_engine.tables import triggers
@@ -338,8 +339,9 @@ def signed(content: bytes, secret: str = SECRET) -> str:
     return "sha256=" + hmac.new(secret.encode(), content, hashlib.sha256).hexdigest()
 
 
+@pytest.mark.promise("P29")
 async def test_a_delivery_may_be_signed_and_then_cannot_be_sent_again_as_another(
-    world: World, admin: Caller, agent: str
+    world: World, admin: Caller, agent: str, promise: Promise
 ) -> None:
     trigger = await made(admin, agent, "webhook", secret=SECRET)
     body = b'{"x": 1}'
@@ -351,7 +353,7 @@ async def test_a_delivery_may_be_signed_and_then_cannot_be_sent_again_as_another
     assert not (await delivered(admin, trigger, 202, body, **told))["duplicate"]
     assert (await delivered(admin, trigger, 202, body, **told))["duplicate"]
     old = str(int(time.time()) - 400)
-    for wrong in (
+    forged = (
         told | {"X_Webhook_Id": "two"},
         told | {"X_Webhook_Timestamp": old},
         told | {"X_Webhook_Timestamp": old, "X_Webhook_Signature": signed(f"one.{old}.".encode() + body)},
@@ -363,9 +365,11 @@ async def test_a_delivery_may_be_signed_and_then_cannot_be_sent_again_as_another
         {"X_Webhook_Secret": SECRET[:-1]},
         {"X_Webhook_Secret": ""},
         {},
-    ):
+    )
+    for wrong in forged:
         assert (await delivered(admin, trigger, 401, body, **wrong))["error"] == "unauthorized"
     assert len(await created_by(admin, "webhook")) == 3
+    promise.held(f"{len(forged)} unsigned, wrongly signed and old deliveries, and one sent again: 0 accepted")
 
 
 async def test_deliveries_that_cannot_be_taken_are_refused(world: World, admin: Caller, agent: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.integration.context_lake.buckets import Cloud
 from tests.integration.context_lake.conftest import eventually
+from tests.promises import Promise
 
 from weir.context_lake.notifications.accepting import accept
 from weir.context_lake.notifications.queues import Message
@@ -353,7 +354,8 @@ async def test_paused_events_counted_then_refreshed(watch: Watch) -> None:
     assert (await watch.status())["s3EventCount"] == 1
 
 
-async def test_forged_and_foreign_messages_change_nothing(watch: Watch, other: Any) -> None:
+@pytest.mark.promise("P29")
+async def test_forged_and_foreign_messages_change_nothing(watch: Watch, other: Any, promise: Promise) -> None:
     bucket = watch.cloud.bucket()
     body = {"params": {"file_format": "parquet"}, "notifications": True}
     theirs = await other.add("sales", f"s3://{bucket}/data/", **body)
@@ -374,6 +376,7 @@ async def test_forged_and_foreign_messages_change_nothing(watch: Watch, other: A
     assert await watch.row() == before
     assert await victim.row() == untouched
     assert await watch.wishes() == await victim.wishes() == (0, 0)
+    promise.held(f"{len(forged)} events of a wrong bucket, prefix or tenant: 0 accepted")
 
 
 async def test_oversized_messages_change_nothing(watch: Watch) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from tests.promises import Promise, size
 
 from weir_shared.db.migrate import migrate
 from weir_shared.db.pool import Database, open_database
@@ -77,6 +78,36 @@ async def test_a_thousand_data_keys_are_wrapped_anew_and_every_secret_opens(
     assert await drop_keys(database, directory) == (["0001"], [])
     assert sorted(path.name for path in directory.iterdir()) == ["0001.kek.dropped", "0002.kek"]
     await assert_all_open(database, load_keys(directory), sealed)
+
+
+@pytest.mark.promise("P13")
+async def test_secrets_open_while_their_keys_are_replaced(
+    database: Database, keys: KeyEncryptionKeys, directory: Path, promise: Promise
+) -> None:
+    """Processes that started before any of the rotations, and one that starts for each look."""
+    sealed = await seal_many(database, keys, size(100, 1000))
+    opened, over = 0, asyncio.Event()
+
+    async def read(vault: Vault | None) -> None:
+        nonlocal opened
+        while not over.is_set():
+            for tenant, content in sealed.items():
+                reader = vault or Vault(database, load_keys(directory))
+                assert await reader.open(tenant, "a", content) == f"secret of {tenant}"
+                opened += 1
+
+    readers = [asyncio.create_task(read(vault)) for vault in (Vault(database, keys), None, None)]
+    rotations = size(5, 50)
+    for _ in range(rotations):
+        done = await rotate_keys(database, directory)
+        assert done.rewrapped == len(sealed)
+    over.set()
+    await asyncio.gather(*readers)
+    assert load_keys(directory).newest == f"{rotations + 1:04d}"
+    assert opened > len(sealed)
+    promise.held(
+        f"{rotations} rotations of {len(sealed)} data keys, {opened} secrets opened meanwhile, 0 failed"
+    )
 
 
 async def test_a_process_that_knows_only_the_old_key_reads_the_new_one(

@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.integration.context_lake.conftest import Caller, Lake, eventually
+from tests.promises import Promise
 
 from weir_shared.auth.principal import ANONYMOUS
 from weir_shared.auth.tickets import HEADER
@@ -115,7 +116,10 @@ async def test_a_new_token_ends_the_one_of_before(lake: Lake, caller: Caller, to
     assert (await call(lake, fresh)).status_code == 202
 
 
-async def test_every_unknown_token_gets_the_same_answer(lake: Lake, caller: Caller, token: str) -> None:
+@pytest.mark.promise("P29")
+async def test_every_unknown_token_gets_the_same_answer(
+    lake: Lake, caller: Caller, token: str, datasets: None, promise: Promise
+) -> None:
     near = token[:-1] + ("0" if token[-1] != "0" else "1")
     answers = [
         await call(lake, guess)
@@ -123,7 +127,9 @@ async def test_every_unknown_token_gets_the_same_answer(lake: Lake, caller: Call
     ]
     assert {answer.status_code for answer in answers} == {404}
     assert {answer.json()["error"] for answer in answers} == {"There is no such webhook"}
+    assert await wished(caller) == {}
     assert (await call(lake, token)).status_code == 202
+    promise.held(f"{len(answers)} calls of an address that nobody has: 0 accepted")
 
 
 async def test_a_token_reaches_its_own_tenant_only(

@@ -1,17 +1,22 @@
 """Credentials that are odd, forged or too large: refused with the one 401 that tells nothing, never a 5xx."""
 
 import base64
+import hashlib
 import json
+import random
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any
+from datetime import datetime, tzinfo
+from typing import Any, Self
 
 import httpx
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.integration.gateway.conftest import Door
+from tests.integration.gateway.test_credentials import forged_tokens
+from tests.promises import Promise, size
 
 from weir_shared.auth.keys import JWT_KEY, load_or_create_key_pair
 
@@ -86,6 +91,25 @@ ODD: dict[str, Callable[[Signer], str]] = {
 }
 
 
+TOKENS: dict[str, Callable[[str], str]] = {
+    "unknown": lambda token: token[:3] + "0" * (len(token) - 3),
+    "of the other kind": lambda token: token.replace("bb_", "rbk_", 1),
+    "without its kind": lambda token: token.removeprefix("bb_"),
+    "in capitals": str.upper,
+    "cut": lambda token: token[:-1],
+    "longer": lambda token: token + "0",
+    "one sign changed": lambda token: token[:-1] + ("0" if token[-1] != "0" else "1"),
+    "twice": lambda token: token * 2,
+    "with a NUL": lambda token: token + "%00",
+    "a quote and an end": lambda token: token[:20] + "' or '1'='1",
+    "a wildcard": lambda token: token[:10] + "%",
+    "its hash": lambda token: "bb_" + hashlib.sha256(token.encode()).hexdigest(),
+    "the hash alone": lambda token: hashlib.sha256(token.encode()).hexdigest(),
+    "huge": lambda token: token + "0" * 20_000,
+    "only its kind": lambda _: "bb_",
+}
+
+
 async def asked(door: Door, credential: str) -> httpx.Response:
     async with door.client() as client:
         return await client.get("/api/v1/agents", headers=[("authorization", f"Bearer {credential}")])
@@ -155,3 +179,59 @@ async def test_a_compressed_body_is_not_taken(door: Door, path: str, encoding: s
 async def test_a_body_said_to_be_as_it_is_passes(door: Door) -> None:
     async with door.client(**await door.session(), **{"Content-Encoding": "identity"}) as client:
         assert (await client.post("/api/v1/agents", content=b"{}")).status_code == 200
+
+
+@pytest.mark.promise("P14")
+async def test_no_forged_token_passes(door: Door, promise: Promise) -> None:
+    """The whole corpus, and a good session and a good token with a bit changed at random."""
+    async with door.client(**await door.session()) as admin:
+        body = {"name": f"t-{uuid.uuid4().hex}", "scopes": ["admin"]}
+        token = (await admin.post("/api/v1/auth/tokens", json=body)).json()["token"]
+    signer, chance = Signer(door), random.Random(14)
+    sessions = {**forged_tokens(door), **{how: forge(signer) for how, forge in FORGED.items()}}
+    tokens = {how: forge(token) for how, forge in TOKENS.items()}
+    good, changed = signer.sign(signer.body(exp=int(time.time()) + 3600)), dict[str, str]()
+    for n in range(size(200, 5000)):
+        kept = token if n % 2 else good
+        # A signature has 512 bits; the last sign of its text carries two more, which say nothing.
+        place = chance.randrange(len(kept) - 1)
+        other = chance.choice([sign for sign in "abcdef0123456789" if sign != kept[place]])
+        changed[f"changed {n}"] = kept[:place] + other + kept[place + 1 :]
+    before = len(door.engine.asked)
+    async with door.client() as client:
+        for how, text in (sessions | tokens | changed).items():
+            headers = [("authorization", f"Bearer {text}".encode())]
+            refused = await client.get("/api/v1/agents", headers=headers)
+            assert (refused.status_code, refused.json()) == (401, REFUSED), how
+    assert len(door.engine.asked) == before
+    assert (await asked(door, good)).status_code == (await asked(door, token)).status_code == 200
+    assert len(sessions) >= 30
+    promise.held(
+        f"{len(sessions)} forged sessions, {len(tokens)} forged tokens, {len(changed)} with a sign changed: 0 accepted"
+    )
+
+
+@pytest.mark.promise("P30")
+async def test_a_clock_that_is_half_a_minute_off_passes_and_one_of_a_minute_does_not(
+    door: Door, promise: Promise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = int(time.time())
+
+    class Standing(datetime):
+        """The clock by which sessions are read, standing still."""
+
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls.fromtimestamp(now, tz)
+
+    monkeypatch.setattr("jwt.api_jwt.datetime", Standing)
+    signer, table = Signer(door), dict[str, int]()
+    # A session is over in the second that `exp` names: 29 is the last one of a clock that is 30 s ahead.
+    for seconds, status in ((29, 200), (60, 401)):
+        for claim, moment in (("exp", -seconds), ("nbf", seconds + 1), ("iat", seconds + 1)):
+            session = signer.sign(signer.body(**{claim: now + moment}))
+            for when in ("", " again"):
+                answered = await asked(door, session)
+                table[f"{claim} {moment:+d} s{when}"] = answered.status_code
+                assert answered.status_code == status, (claim, moment, when, answered.text)
+    promise.held("sessions " + ", ".join(f"{case}: {status}" for case, status in table.items()))

@@ -60,8 +60,12 @@ async def test_a_local_path_is_no_table_though_its_directory_may_be_read(lakes: 
             assert (status, body["code"]) == (400, "sql_error"), body
 
 
-async def test_no_statement_and_no_dataset_reaches_the_metadata_service(lakes: Lakes) -> None:
+@pytest.mark.promise("P12")
+async def test_no_statement_and_no_dataset_reaches_the_metadata_service(
+    lakes: Lakes, promise: Promise
+) -> None:
     asked: list[str] = []
+    tried = 0
 
     async def note(request: web.Request) -> web.Response:
         asked.append(request.path)
@@ -92,6 +96,7 @@ async def test_no_statement_and_no_dataset_reaches_the_metadata_service(lakes: L
                 status, body = await lake.sql(f"select * from d{n}", seconds=20)
                 assert (status, body["code"]) == (502, "source_error"), body
                 assert (await lake.sql(f'select * from "{url}"'))[0] == 400
+                tried += 2
         assert asked == []
         # The canary does hear who is let through.
         url = f"http://127.0.0.1:{port}/x.csv"
@@ -100,6 +105,7 @@ async def test_no_statement_and_no_dataset_reaches_the_metadata_service(lakes: L
         )
         assert await open_.rows("select * from d") == [{"a": 1}]
         assert asked
+        promise.held(f"{tried} datasets and statements that name a forbidden address: 0 connections")
     finally:
         await runner.cleanup()
 

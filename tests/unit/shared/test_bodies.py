@@ -46,3 +46,10 @@ def test_a_word_that_is_none_of_those_allowed_is_answered_with_them() -> None:
 
 def test_what_is_no_struct_has_no_fields() -> None:
     assert field_faults(b"{}", dict[str, int]) == []
+
+
+@pytest.mark.parametrize(
+    "rest", [b"[" * 4000, b"[" * 100_000, b'"\xff"', b'"x"', b'"x", "y": }', b'"\\ud8"}', b"1, 2]"]
+)
+def test_what_follows_a_wrong_field_may_be_anything(rest: bytes) -> None:
+    assert field_faults(b'{"name": [7], "other": ' + rest, Body) == []
