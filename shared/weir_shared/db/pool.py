@@ -27,8 +27,9 @@ UniqueViolation = asyncpg.UniqueViolationError
 ForeignKeyViolation = asyncpg.ForeignKeyViolationError
 
 ACQUIRE_SECONDS = 5
-# asyncpg needs up to twice this in a black hole: the statement, then its cancellation.
 STATEMENT_SECONDS = 10
+# A server that is silent does not answer a rollback or a cancellation either: the connection is dropped instead.
+UNDO_SECONDS = 2
 
 # The first byte of a jsonb value on the wire.
 JSONB_VERSION = b"\x01"
@@ -113,14 +114,30 @@ class Database:
             try:
                 yield connection
             except BaseException:
-                if not connection.is_closed():
-                    await connection.execute("rollback")
+                await _undo(connection)
                 raise
             await connection.execute("commit")
         except _UNREACHABLE as fault:
             raise DatabaseUnavailable from fault
         finally:
-            await self._pool.release(connection)
+            await self._give_back(connection)
+
+    async def _give_back(self, connection: Connection) -> None:
+        try:
+            await self._pool.release(connection, timeout=UNDO_SECONDS)
+        except TimeoutError:
+            # The pool has dropped it and opens another.
+            return
+
+
+async def _undo(connection: Connection) -> None:
+    if connection.is_closed():
+        return
+    try:
+        async with asyncio.timeout(UNDO_SECONDS):
+            await connection.execute("rollback")
+    except TimeoutError:
+        connection.terminate()
 
 
 class Unit(Database):

@@ -17,6 +17,8 @@ from redis.exceptions import RedisError
 QUEUE = "weir:queue"
 NOTICES = "weir:notice:"
 RECONNECT_SECONDS = 1.0
+# A Redis that takes a command and says nothing is away; nobody waits longer for what is not the truth.
+ANSWER_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -54,14 +56,16 @@ class Doorbell:
     async def ring(self, job: str, *, key: str, **arguments: Any) -> None:
         """Asks a worker to look at something; the same key while it still waits is one ring."""
         try:
-            await self._redis.enqueue_job(job, _job_id=f"{job}:{key}", _queue_name=QUEUE, **arguments)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._redis.enqueue_job(job, _job_id=f"{job}:{key}", _queue_name=QUEUE, **arguments)
         except (RedisError, OSError) as fault:
             log.warning("doorbell unreachable, the sweep will ring", job=job, fault=str(fault))
 
     async def notify(self, topic: str) -> None:
         """Wakes everyone, in any process, who waits for the topic."""
         try:
-            await self._redis.publish(NOTICES + topic, b"")
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._redis.publish(NOTICES + topic, b"")
         except (RedisError, OSError) as fault:
             log.warning("notice not sent, pollers will find it", topic=topic, fault=str(fault))
 

@@ -12,7 +12,7 @@ from arq.connections import ArqRedis
 from msgspec import MsgspecError, Struct
 from redis.exceptions import RedisError
 
-from weir_shared.queue.doorbell import RECONNECT_SECONDS, pack, unpack
+from weir_shared.queue.doorbell import ANSWER_SECONDS, RECONNECT_SECONDS, pack, unpack
 
 ADDRESSES = "weir:letters:"
 FEEDS = "weir:feed:"
@@ -39,7 +39,8 @@ class Feeds:
     async def send(self, address: str, letter: Any) -> int:
         """How many have received it: 0 when nobody listens there."""
         try:
-            return int(await self._redis.publish(ADDRESSES + address, pack(letter)))
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return int(await self._redis.publish(ADDRESSES + address, pack(letter)))
         except (RedisError, OSError) as fault:
             log.warning("letter not sent", fault=str(fault))
             return 0
@@ -73,7 +74,8 @@ class Feeds:
         """What the feeds hold after their places; waits a little when that is nothing."""
         streams: dict[Any, Any] = {FEEDS + feed: place for feed, place in places.items()}
         try:
-            found = await self._redis.xread(streams, block=round(wait_seconds * 1000))
+            async with asyncio.timeout(wait_seconds + ANSWER_SECONDS):
+                found = await self._redis.xread(streams, block=round(wait_seconds * 1000))
         except (RedisError, OSError) as fault:
             log.warning("feeds not read", fault=str(fault))
             await asyncio.sleep(RECONNECT_SECONDS)
@@ -86,6 +88,7 @@ class Feeds:
 
     async def _quietly(self, command: Any) -> None:
         try:
-            await command
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await command
         except (RedisError, OSError) as fault:
             log.warning("feed not written", fault=str(fault))

@@ -4,6 +4,7 @@ Each window is a sorted set of moments (the server's clock, microseconds). One s
 and counts it in all of them or, when one is full, in none.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from msgspec import Struct
 from redis.asyncio import Redis
 
 from weir_shared.ids import new_id
+from weir_shared.queue.doorbell import ANSWER_SECONDS
 
 _PREFIX = "weir:window:"
 _ADMIT = """
@@ -84,7 +86,8 @@ class Windows:
         arguments: list[Any] = [new_id()]
         for window in windows:
             arguments += [window.most, round(window.seconds * 1e6), window.label]
-        told = await self._admit(keys=[_PREFIX + window.key for window in windows], args=arguments)
+        async with asyncio.timeout(ANSWER_SECONDS):
+            told = await self._admit(keys=[_PREFIX + window.key for window in windows], args=arguments)
         full, now = int(told[0]), int(told[1]) / 1e6
         seen = [
             Seen(count=int(told[2 + 2 * n]), resets_at=int(told[3 + 2 * n]) / 1e6 + window.seconds)
@@ -94,7 +97,8 @@ class Windows:
 
     async def look(self, key: str) -> Looked:
         """What is in a window, which is not changed. Raises RedisError and OSError."""
-        seconds, micros = await self._redis.time()
-        found = await self._redis.zrange(_PREFIX + key, 0, -1, withscores=True)
+        async with asyncio.timeout(ANSWER_SECONDS):
+            seconds, micros = await self._redis.time()
+            found = await self._redis.zrange(_PREFIX + key, 0, -1, withscores=True)
         label = found[-1][0].decode().partition(":")[2] if found else None
         return Looked([score / 1e6 for _, score in found], label, seconds + micros / 1e6)
