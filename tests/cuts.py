@@ -18,6 +18,8 @@ class Wire:
         self._open: set[asyncio.StreamWriter] = set()
         self._serving: set[asyncio.Task[None]] = set()
         self.cuts = 0
+        self.lingering = 0.0
+        """Seconds until a client hears that the server has closed."""
 
     def arm(self, writes: int, *, at_once: bool) -> None:
         self._left, self._at_once = writes, at_once
@@ -83,6 +85,7 @@ class Wire:
             while chunk := await reader.read(65536):
                 writer.write(chunk)
                 await writer.drain()
+            await asyncio.sleep(self.lingering)
         except OSError:
             return  # the client has been cut off
         finally:

@@ -125,7 +125,7 @@ async def _create(standing: Standing, agent: str, tasks: int) -> dict[str, str]:
                     if answer.status_code == 201:
                         accepted[key] = answer.json()["id"]
                     else:
-                        assert answer.status_code in (429, 503), standing.platform.said()[-9000:]
+                        assert answer.status_code in (429, 503), "".join((one.read_text()[-6000:] + "@@@") for one in (standing.platform.data_dir / "logs").glob("*gateway*"))
                     await asyncio.sleep(chance.random() * 0.1)
 
     await asyncio.gather(*(client() for _ in range(CLIENTS)))

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+from tests.cuts import wire_to
 from tests.promises import Promise, size
 
 from weir_shared.db import migrate as migrations
@@ -193,6 +194,24 @@ async def test_a_cancelled_unit_gives_its_connection_back(dsn: str) -> None:
         await task
     await asyncio.wait_for(small.ping(), 3)
     await small.close()
+
+
+async def test_a_connection_that_was_ended_and_does_not_know_it_is_told_as_503(dsn: str) -> None:
+    """The server's last word has come and the end of the stream has not."""
+    async with wire_to(dsn) as (wire, wired):
+        wire.lingering = 1.0
+        database = await open_database(wired, size=1)
+        admin = await asyncpg.connect(dsn)
+        with pytest.raises(DatabaseUnavailable):
+            async with database.any_tenant() as connection:
+                pid = await connection.fetchval("select pg_backend_pid()")
+                await admin.execute("select pg_terminate_backend($1)", pid)
+                await asyncio.sleep(0.2)
+                await connection.fetchval("select pg_backend_pid()")
+        # The next unit has a connection that works.
+        await database.ping()
+        await admin.close()
+        await database.close()
 
 
 async def test_a_database_that_goes_away_is_told_as_503(dsn: str) -> None:
