@@ -187,11 +187,10 @@ def start_world(
     @asynccontextmanager
     async def start(data_dir: Path | None = None, **settings: Any) -> AsyncIterator[World]:
         chosen = Settings(
-            database_url=dsn,
             redis_url=redis_url,
             data_dir=data_dir or tmp_path_factory.mktemp("studio"),
             allow_private_addresses=True,
-            **settings,
+            **({"database_url": dsn} | settings),
         )
         app = create_app(chosen)
         office = TicketOffice(load_or_create_key_pair(chosen.keys_dir, TICKET_KEY))
