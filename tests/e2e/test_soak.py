@@ -115,7 +115,11 @@ async def at_rest(standing: Standing) -> dict[str, Counter[str]]:
 async def test_nothing_grows_however_long_it_runs(standing: Standing, promise: Promise) -> None:
     seconds, load = size(30, 600), Load(standing)
     await load.run(10)
-    before, warm, pool = await at_rest(standing), load.done.copy(), standing.metric("weir_database_connections")
+    before, warm, pool = (
+        await at_rest(standing),
+        load.done.copy(),
+        standing.metric("weir_database_connections"),
+    )
     await load.run(seconds)
     after, now_pool = await at_rest(standing), standing.metric("weir_database_connections")
     done = load.done - warm

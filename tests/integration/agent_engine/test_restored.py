@@ -9,7 +9,6 @@ from typing import Any
 import asyncpg
 import pytest
 from tests.fakes.model_server import say
-from tests.integration.agent_engine.conftest import World
 from tests.integration.agent_engine.test_portable import exported, without_time
 from tests.integration.agent_engine.working import reached, worker_here
 from tests.promises import Promise, size
@@ -71,7 +70,7 @@ async def contents(dsn: str) -> dict[str, tuple[int, str]]:
     found: dict[str, tuple[int, str]] = {}
     for (name,) in names:
         row = await connection.fetchrow(
-            f"select count(*), coalesce(md5(string_agg(t::text, ',' order by t::text)), '') from \"{name}\" t"  # noqa: S608
+            f"select count(*), coalesce(md5(string_agg(t::text, ',' order by t::text)), '') from \"{name}\" t"
         )
         assert row is not None
         found[name] = (row[0], row[1])

@@ -16,7 +16,7 @@ from tests.promises import Promise, size
 async def test_racing_requests_of_one_key_make_one_task_though_connections_break(
     dsn: str, tenant_id: str, start_world: Callable[..., Any], tmp_path: Any, promise: Promise
 ) -> None:
-    keys, times, chance = size(200, 2000), 5, random.Random(2)  # noqa: S311
+    keys, times, chance = size(200, 2000), 5, random.Random(2)
     repeated = 0
 
     async def ask(caller: Caller, agent: str, number: int) -> tuple[int, str]:

@@ -34,9 +34,11 @@ MOST_PLACES = 200
 @pytest.fixture
 async def wired(lake: Any, settings_of: Callable[..., Any]) -> AsyncIterator[tuple[Wire, str]]:
     """A desk whose way to the database can be cut, and its address."""
-    async with wire_to(lake.settings.database_url) as (wire, dsn):
-        async with served(create_app(settings_of(database_url=dsn))) as url:
-            yield wire, url
+    async with (
+        wire_to(lake.settings.database_url) as (wire, dsn),
+        served(create_app(settings_of(database_url=dsn))) as url,
+    ):
+        yield wire, url
 
 
 async def kept(lake: Any, tenant_id: str) -> Any:
@@ -123,7 +125,7 @@ async def test_racing_requests_of_one_key_change_a_lake_once_though_connections_
     lake: Any, wired: tuple[Wire, str], promise: Promise
 ) -> None:
     wire, url = wired
-    keys, times, chance = size(60, 600), 5, random.Random(7)  # noqa: S311
+    keys, times, chance = size(60, 600), 5, random.Random(7)
     tenant_id, repeated = await new_tenant(lake), 0
     async with lake.caller(tenant_id) as steady, lake.caller(tenant_id, url=url) as caller:
 

@@ -334,7 +334,7 @@ async def test_every_event_counts_once_and_is_refreshed_after_though_pollers_die
     watch: Watch, promise: Promise
 ) -> None:
     """Each message is delivered until somebody has lived to acknowledge it, and by then to others as well."""
-    events, batch, chance = size(300, 3000), 10, random.Random(5)  # noqa: S311
+    events, batch, chance = size(300, 3000), 10, random.Random(5)
     polled, deaths, deliveries = await watch.polled(), 0, 0
     keys = [f"data/{n}.parquet" for n in range(events)]
     left = [

@@ -56,9 +56,7 @@ async def add_row(database: Database, acting: str, owner: str, name: str = "a") 
 
 
 @pytest.mark.promise("P25")
-async def test_five_migrators_at_once_apply_each_migration_once(
-    postgres_dsn: str, promise: Promise
-) -> None:
+async def test_five_migrators_at_once_apply_each_migration_once(postgres_dsn: str, promise: Promise) -> None:
     migrators, rounds, whole = 5, size(5, 50), len(list_migrations())
     for _ in range(rounds):
         async with _empty(postgres_dsn) as dsn:
