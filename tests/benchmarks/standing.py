@@ -103,7 +103,9 @@ class Standing:
                 continue
             if str(self.platform.data_dir).encode() not in told + line.encode():
                 continue
-            if kind := next((name for name in SERVICES if name in line), ""):
+            # Postgres calls some of its own processes workers.
+            named = "postgres" if line.startswith("postgres:") else line
+            if kind := next((name for name in SERVICES if name in named), ""):
                 yield kind, entry
 
     async def rows_written(self, *tables: str) -> int:

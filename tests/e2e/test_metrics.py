@@ -10,6 +10,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.e2e.reading import Event, chat, events
+from tests.promises import Promise
 from tests.unit.shared.test_metrics_page import OTHERS, PAGE, ROW
 
 LAKE = "/v1/context-lake"
@@ -71,7 +72,10 @@ def watch(admin: httpx.Client) -> Watch:
     return Watch(admin, scrape(admin))
 
 
-def test_requests_are_counted_by_template_method_and_status(watch: Watch, admin: httpx.Client) -> None:
+@pytest.mark.promise("P27")
+def test_requests_are_counted_by_template_method_and_status(
+    watch: Watch, admin: httpx.Client, promise: Promise
+) -> None:
     name = f"none-{uuid.uuid4().hex}"
     for _ in range(17):
         assert admin.get("/api/v1/agents").status_code == 200
@@ -94,9 +98,13 @@ def test_requests_are_counted_by_template_method_and_status(watch: Watch, admin:
     # Those without a credential have been refused before a room could name their template.
     watch.settles(17, seconds, service="gateway", route="/api/v1/agents", method="GET")
     assert not [labels for _, labels in scrape(admin).samples if name in str(labels)]
+    promise.held("29 requests of 4 outcomes, by route, method and status: equal, ±0")
 
 
-def test_turns_tools_and_tokens_are_what_their_reader_has_seen(watch: Watch, admin: httpx.Client) -> None:
+@pytest.mark.promise("P27")
+def test_turns_tools_and_tokens_are_what_their_reader_has_seen(
+    watch: Watch, admin: httpx.Client, promise: Promise
+) -> None:
     used = admin.get("/api/v1/usage").json()["total"]
     questions = ["How many flights are there?", "List the tables", "Please write me a poem"]
     told = [event for question in questions for event in chat(admin, question)]
@@ -130,10 +138,14 @@ def test_turns_tools_and_tokens_are_what_their_reader_has_seen(watch: Watch, adm
     # Each answer of a model is a step.
     assert watch.added("weir_agent_steps_sum") == asked
     assert watch.added("weir_agent_steps_count") == len(questions)
+    promise.held(
+        f"{len(questions)} turns, {calls.total()} tool calls, {asked} model calls, {tokens} tokens: equal, ±0"
+    )
 
 
+@pytest.mark.promise("P27")
 def test_queries_are_counted_by_how_they_went_and_their_bytes_are_the_clients(
-    watch: Watch, admin: httpx.Client
+    watch: Watch, admin: httpx.Client, promise: Promise
 ) -> None:
     size = 0
     for n in range(7):
@@ -150,6 +162,7 @@ def test_queries_are_counted_by_how_they_went_and_their_bytes_are_the_clients(
     counted = {"service": "gateway", "method": "POST"}
     assert watch.added("weir_http_requests_total", **counted, status="200") == 7
     assert watch.added("weir_http_requests_total", **counted, status="400") == 3
+    promise.held(f"10 queries by outcome, {size} bytes of answers: equal, ±0")
 
 
 def test_a_stream_that_its_reader_leaves_is_counted_and_the_turn_ends_all_the_same(

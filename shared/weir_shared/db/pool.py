@@ -45,6 +45,8 @@ _UNREACHABLE = (
     OSError,
     asyncio.TimeoutError,
     asyncpg.InterfaceError,
+    # The server has ended the session, and the end of the stream is still to come.
+    asyncpg.InternalClientError,
     asyncpg.ConnectionDoesNotExistError,
     asyncpg.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
@@ -118,6 +120,8 @@ class Database:
                 raise
             await connection.execute("commit")
         except _UNREACHABLE as fault:
+            if isinstance(fault, asyncpg.InternalClientError):
+                connection.terminate()
             raise DatabaseUnavailable from fault
         finally:
             await self._give_back(connection)

@@ -185,9 +185,11 @@ def start_world(
     """Makes a studio with its own keys, and settings that differ."""
 
     @asynccontextmanager
-    async def start(data_dir: Path | None = None, **settings: Any) -> AsyncIterator[World]:
+    async def start(
+        data_dir: Path | None = None, database_url: str = dsn, **settings: Any
+    ) -> AsyncIterator[World]:
         chosen = Settings(
-            database_url=dsn,
+            database_url=database_url,
             redis_url=redis_url,
             data_dir=data_dir or tmp_path_factory.mktemp("studio"),
             allow_private_addresses=True,

@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+import random
 import uuid
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from tests.integration.context_lake.buckets import Cloud
 from tests.integration.context_lake.conftest import eventually
-from tests.promises import Promise
+from tests.promises import Promise, size
 
 from weir.context_lake.notifications.accepting import accept
 from weir.context_lake.notifications.queues import Message
@@ -324,6 +326,65 @@ async def test_one_event_counted_by_many_at_once_counts_once(watch: Watch) -> No
 
     await asyncio.gather(*(take(bodies[n:] + bodies[:n]) for n in range(0, 30, 5)))
     assert (await watch.status())["s3EventCount"] == 30
+
+
+@pytest.mark.promise("P5")
+@pytest.mark.timeout(600)
+async def test_every_event_counts_once_and_is_refreshed_after_though_pollers_die_in_the_midst(
+    watch: Watch, promise: Promise
+) -> None:
+    """Each message is delivered until somebody has lived to acknowledge it, and by then to others as well."""
+    events, batch, chance = size(300, 3000), 10, random.Random(5)
+    polled, deaths, deliveries = await watch.polled(), 0, 0
+    keys = [f"data/{n}.parquet" for n in range(events)]
+    left = [
+        Message(
+            id=str(first),
+            receipt="r",
+            body=json.dumps({"Records": [watch.record(key) for key in keys[first : first + batch]]}),
+        )
+        for first in range(0, events, batch)
+    ]
+    acknowledged: list[Message] = []
+
+    async def poller() -> None:
+        nonlocal deaths, deliveries
+        while left:
+            taken = chance.sample(left, min(3, len(left)))
+            deliveries += len(taken)
+            working = asyncio.ensure_future(accept(watch.caller.database, polled, taken, quiet_seconds=0))
+            _, alive = await asyncio.wait([working], timeout=chance.choice([0.001, 0.004, 0.01, 20]))
+            if alive:
+                working.cancel()
+                deaths += 1
+                with suppress(asyncio.CancelledError):
+                    await working
+                continue
+            assert len(working.result().done) == len(taken)
+            if chance.random() < 0.3:
+                # Dead between the commit and the acknowledgement: all of it comes again.
+                deaths += 1
+                continue
+            for message in taken:
+                if message in left:
+                    left.remove(message)
+                    acknowledged.append(message)
+
+    await asyncio.gather(*(poller() for _ in range(4)))
+    assert (await watch.status())["s3EventCount"] == events
+    assert deaths >= 10 and deliveries > len(acknowledged) == events // batch
+
+    async def is_served() -> bool:
+        wish, served = await watch.wishes()
+        return wish == served > 0
+
+    watch.cloud.put(watch.bucket, keys[-1], 1)
+    assert await watch.caller.rows("select count(*) as n from sales") == [{"n": 1}]
+    await eventually(is_served, within=25)
+    promise.held(
+        f"{events} events in {len(acknowledged)} messages, {deliveries} deliveries, {deaths} pollers dead in the"
+        f" midst: {events} counted, the refresh after the last is done"
+    )
 
 
 async def test_paused_events_counted_then_refreshed(watch: Watch) -> None:

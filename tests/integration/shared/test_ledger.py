@@ -2,10 +2,14 @@
 
 import asyncio
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+from tests.cuts import wire_to
+from tests.promises import Promise, size
 
 from weir_shared.db import migrate as migrations
 from weir_shared.db.migrate import Migration, MigrationError, is_current, list_migrations, migrate
@@ -14,8 +18,21 @@ from weir_shared.db.pool import Database, DatabaseUnavailable, open_database
 INSERT = "insert into api_tokens (tenant_id, id, name, token_hash, prefix, scopes, created_by) values ($1, $2, $3, $4, 'x', '{}', 'x')"
 
 
+COLUMNS = """
+select table_name, column_name, udt_name as type, is_nullable = 'NO' and column_default is null
+    and is_identity = 'NO' and is_generated = 'NEVER' as is_needed
+from information_schema.columns where table_schema = 'public'
+"""
+
+
 @pytest.fixture
-async def empty_dsn(postgres_dsn: str):
+async def empty_dsn(postgres_dsn: str) -> AsyncIterator[str]:
+    async with _empty(postgres_dsn) as dsn:
+        yield dsn
+
+
+@asynccontextmanager
+async def _empty(postgres_dsn: str) -> AsyncIterator[str]:
     """A database with nothing in it."""
     name = f"weir_{uuid.uuid4().hex[:12]}"
     admin = await asyncpg.connect(postgres_dsn)
@@ -38,10 +55,41 @@ async def add_row(database: Database, acting: str, owner: str, name: str = "a") 
         await connection.execute(INSERT, owner, str(uuid.uuid4()), name, uuid.uuid4().bytes)
 
 
-async def test_five_migrators_at_once_apply_each_migration_once(empty_dsn: str) -> None:
-    applied = await asyncio.gather(*(migrate(empty_dsn) for _ in range(5)))
-    assert sorted(len(names) for names in applied) == [0, 0, 0, 0, len(list_migrations())]
-    assert await is_current(empty_dsn)
+@pytest.mark.promise("P25")
+async def test_five_migrators_at_once_apply_each_migration_once(postgres_dsn: str, promise: Promise) -> None:
+    migrators, rounds, whole = 5, size(5, 50), len(list_migrations())
+    for _ in range(rounds):
+        async with _empty(postgres_dsn) as dsn:
+            applied = await asyncio.gather(*(migrate(dsn) for _ in range(migrators)))
+            assert sorted(len(names) for names in applied) == [0] * (migrators - 1) + [whole]
+            assert await is_current(dsn)
+    promise.held(f"{rounds} rounds of {migrators} migrators at once: each of {whole} migrations applied once")
+
+
+@pytest.mark.promise("P25")
+async def test_what_runs_before_the_new_code_lets_the_old_code_live(
+    empty_dsn: str, monkeypatch: pytest.MonkeyPatch, promise: Promise
+) -> None:
+    """After every migration: each column that was there is there, of its type, and no insert misses a new one."""
+    whole, checked = list_migrations(), 0
+    known: dict[tuple[str, str], tuple[str, bool]] = {}
+    connection = await asyncpg.connect(empty_dsn)
+    for number, migration in enumerate(whole, 1):
+        monkeypatch.setattr(migrations, "list_migrations", lambda number=number: whole[:number])
+        await migrate(empty_dsn)
+        rows = await connection.fetch(COLUMNS)
+        now = {(row["table_name"], row["column_name"]): (row["type"], row["is_needed"]) for row in rows}
+        if migration.stage == "pre":
+            tables = {table for table, _ in known}
+            for column, (type_, is_needed) in known.items():
+                assert now.get(column, ("gone", False))[0] == type_, (migration.name, column)
+                assert is_needed or not now[column][1], (migration.name, column)
+                checked += 1
+            for column in now.keys() - known.keys():
+                assert column[0] not in tables or not now[column][1], (migration.name, column)
+        known = now
+    await connection.close()
+    promise.held(f"{len(whole)} migrations one by one: {checked} columns of an older schema live on, 0 lost")
 
 
 async def test_a_database_without_the_schema_is_not_current(empty_dsn: str) -> None:
@@ -144,6 +192,24 @@ async def test_a_cancelled_unit_gives_its_connection_back(dsn: str) -> None:
         await task
     await asyncio.wait_for(small.ping(), 3)
     await small.close()
+
+
+async def test_a_connection_that_was_ended_and_does_not_know_it_is_told_as_503(dsn: str) -> None:
+    """The server's last word has come and the end of the stream has not."""
+    async with wire_to(dsn) as (wire, wired):
+        wire.lingering = 1.0
+        database = await open_database(wired, size=1)
+        admin = await asyncpg.connect(dsn)
+        with pytest.raises(DatabaseUnavailable):
+            async with database.any_tenant() as connection:
+                pid = await connection.fetchval("select pg_backend_pid()")
+                await admin.execute("select pg_terminate_backend($1)", pid)
+                await asyncio.sleep(0.2)
+                await connection.fetchval("select pg_backend_pid()")
+        # The next unit has a connection that works.
+        await database.ping()
+        await admin.close()
+        await database.close()
 
 
 async def test_a_database_that_goes_away_is_told_as_503(dsn: str) -> None:

@@ -1,11 +1,14 @@
 """Patches against a model: a dictionary that does what the reference says, one operation after the other."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
+from tests.promises import Promise, size
 from tests.unit.context_lake.conftest import BY
 
 from weir.context_lake.config import Edit
@@ -14,6 +17,7 @@ from weir.context_lake.patch import WantedPatch, apply_patch
 from weir.context_lake.surroundings import Surroundings
 from weir_shared.errors import ValidationFailed
 
+STEPS = 30
 NAMES = ("a", "b", "C", "d")
 name = some.sampled_from(NAMES) | some.sampled_from(NAMES).map(str.swapcase)
 text = some.sampled_from(["x", "y"])
@@ -87,9 +91,26 @@ def shown(document: Document) -> Model:
     return model
 
 
-@settings(max_examples=200, deadline=None)
-@given(program=some.lists(patches, min_size=1, max_size=12))
-def test_a_program_of_patches_leaves_what_the_model_says(program: list[dict[str, Any]]) -> None:
+@pytest.mark.promise("P1")
+@pytest.mark.timeout(1800)
+def test_a_program_of_patches_leaves_what_the_model_says(promise: Promise) -> None:
+    programs, told = size(200, 2000), Counter[str]()
+
+    @settings(max_examples=programs, deadline=None)
+    @given(program=some.lists(patches, min_size=1, max_size=STEPS))
+    def run(program: list[dict[str, Any]]) -> None:
+        told["programs"] += 1
+        follow(program, told)
+
+    run()
+    assert told["made"] and told["refused"]
+    promise.held(
+        f"{told['programs']} programs of up to {STEPS} patches against a model: {told['made']} made,"
+        f" {told['refused']} refused whole, 0 differences"
+    )
+
+
+def follow(program: list[dict[str, Any]], told: Counter[str]) -> None:
     document, model = Document(), {}
     around = Surroundings(import_root=Path("/nowhere"))
     for patch in program:
@@ -102,9 +123,11 @@ def test_a_program_of_patches_leaves_what_the_model_says(program: list[dict[str,
         try:
             revision = edit.finish(around)
         except ValidationFailed as failed:
+            told["refused"] += 1
             assert wanted is None, failed.errors
             assert shown(document) == model
         else:
+            told["made"] += 1
             assert wanted is not None, patch
             document, model = revision.document, wanted
             assert shown(document) == model
