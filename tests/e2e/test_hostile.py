@@ -19,7 +19,7 @@ from tests.starting import StartedPlatform, started
 
 # Chat streams for as long as a turn lasts, and these change what the other tests stand on.
 LEFT_OUT = r"chat$|/start$|/stop$|/redeploy$"
-CASES_PER_OPERATION = size(25, 600)
+CASES_PER_OPERATION = size(12, 600)
 
 
 @pytest.fixture(scope="module")
