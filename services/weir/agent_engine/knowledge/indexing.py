@@ -19,6 +19,8 @@ from weir_shared.ids import new_id
 
 BATCH = 50
 RING_AT_ONCE = 20
+# After so many passages a search must not be planned by what the tables were before.
+MANY = 200
 # Longer than any file may take; the claim says whether somebody is at it.
 JOB_SECONDS = 86_400
 
@@ -119,6 +121,9 @@ async def _index(studio: Studio, file: Claimed, progress: _Progress) -> None:
                 raise ClaimLost
             await passages.add(connection, file, start, batch, vectors)
         progress.done = start + len(batch)
+    if len(chunks) >= MANY:
+        async with studio.database.any_tenant() as connection:
+            await passages.take_stock_any(connection)
     async with studio.database.tenant(file.tenant_id) as connection:
         if not await passages.publish(connection, file, len(chunks), now()):
             raise ClaimLost

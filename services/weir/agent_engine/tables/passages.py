@@ -178,6 +178,11 @@ async def make_index_any(connection: Connection, dimension: int) -> None:
     await connection.execute("select make_knowledge_index($1)", dimension)
 
 
+async def take_stock_any(connection: Connection) -> None:
+    """Renews what the planner knows of the tables: the database does so by itself, but a minute later."""
+    await connection.execute("analyze knowledge_chunks, knowledge_vectors, knowledge_files")
+
+
 async def count(connection: Connection, tenant_id: str, base_ids: Sequence[str]) -> int:
     found = await connection.fetchval(
         """
