@@ -5,7 +5,7 @@ import os
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 
 import httpx
@@ -77,6 +77,16 @@ class Told:
         return 1000 * taken[min(len(taken) - 1, len(taken) * percent // 100)]
 
 
+def ticketed(office: TicketOffice, principal: Principal) -> Callable[[httpx.Request], httpx.Request]:
+    """A ticket for each request, as the gateway writes them: one lives for a minute, a full run for longer."""
+
+    def sign(request: httpx.Request) -> httpx.Request:
+        request.headers[HEADER] = office.issue(principal, "context-lake")
+        return request
+
+    return sign
+
+
 @pytest.fixture
 async def tenants(platform: StartedPlatform) -> AsyncIterator[list[httpx.AsyncClient]]:
     """Ways to the desk of fresh tenants whose runtimes are awake."""
@@ -94,7 +104,7 @@ async def tenants(platform: StartedPlatform) -> AsyncIterator[list[httpx.AsyncCl
                 await connection.execute("insert into tenants (id) values ($1)", principal.tenant_id)
             http = httpx.AsyncClient(
                 base_url=standing.lake_url + LAKE,
-                headers={HEADER: office.issue(principal, "context-lake")},
+                auth=ticketed(office, principal),
                 timeout=60,
                 limits=httpx.Limits(max_connections=200),
             )

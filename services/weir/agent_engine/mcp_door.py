@@ -25,7 +25,7 @@ from msgspec import Struct
 from starlette.types import Receive, Scope, Send
 
 from weir import __version__
-from weir.agent_engine.chat import Brought, OpenedTurn, open_chat
+from weir.agent_engine.chat import Brought, ChatDisabled, OpenedTurn, SchemaMissing, open_chat
 from weir.agent_engine.completion_told import Telling, text_of_confirmation
 from weir.agent_engine.completions import open_schemas
 from weir.agent_engine.events import told_in
@@ -103,7 +103,6 @@ class _Counter:
     async def list_tools(
         self, _: ServerRequestContext[Any, Any], params: PaginatedRequestParams | None
     ) -> ListToolsResult:
-
         start = _start_of(params.cursor if params else None)
         tools = [_lake_tool(kind.definition) for kind in self._lake_tools().values()]
         tools += [_schema_tool(name, row) for name, row in (await self._schemas()).items()]
@@ -118,11 +117,10 @@ class _Counter:
         arguments = params.arguments or {}
         if params.name in self._lake_tools():
             return await self._ask_lake(params.name, arguments)
-        if row := (await self._schemas()).get(params.name):
-            return await self._ask_schema(context, row, arguments)
-        raise _wrong(
-            f"There is no tool '{params.name[:100]}' for this credential; tools/list tells which there are"
-        )
+        schema = await self._schema_of(params.name)
+        if schema is None:
+            raise _no_tool(params.name)
+        return await self._ask_schema(context, schema, arguments)
 
     def _lake_tools(self) -> dict[str, Any]:
         return lake.TOOLS if self._principal.may(LAKE_SCOPE) else {}
@@ -134,6 +132,15 @@ class _Counter:
         rows = await open_schemas(self._studio.database, self._principal)
         return {safe_name(PREFIX + row.name): row for row in rows}
 
+    async def _schema_of(self, tool: str) -> str | None:
+        """Its name stands in the tool's, unless that had to be made safe."""
+        if not self._principal.may(CHAT_SCOPE):
+            return None
+        if tool.startswith(PREFIX):
+            return tool.removeprefix(PREFIX)
+        row = (await self._schemas()).get(tool)
+        return row.name if row else None
+
     async def _ask_lake(self, name: str, arguments: dict[str, Any]) -> CallToolResult:
         clock = TurnClock(self._studio.sql_seconds)
         [tool] = lake.lake_tools([name], self._studio, self._principal, clock=clock)
@@ -143,7 +150,7 @@ class _Counter:
             return _result(str(failed), is_error=True)
 
     async def _ask_schema(
-        self, context: ServerRequestContext[Any, Any], row: SchemaRow, arguments: dict[str, Any]
+        self, context: ServerRequestContext[Any, Any], schema: str, arguments: dict[str, Any]
     ) -> CallToolResult:
         message, session_id = arguments.get("message"), arguments.get("session_id")
         if not isinstance(message, str) or not isinstance(session_id, str | None):
@@ -154,7 +161,9 @@ class _Counter:
             return _result("A text must not hold the character U+0000", is_error=True)
         request = ChatRequest(message=message, session_id=session_id)
         try:
-            opened = await open_chat(self._studio, self._principal, row.name, request, self._brought)
+            opened = await open_chat(self._studio, self._principal, schema, request, self._brought)
+        except (SchemaMissing, ChatDisabled):
+            raise _no_tool(PREFIX + schema) from None
         except WeirError as refusal:
             return _result(_sentence(refusal), is_error=True)
         try:
@@ -236,6 +245,10 @@ def _start_of(cursor: str | None) -> int:
     if not (cursor.isascii() and cursor.isdecimal() and len(cursor) < 10):
         raise _wrong("A cursor is what the page before called its next; leave it out to begin anew")
     return int(cursor)
+
+
+def _no_tool(name: str) -> Exception:
+    return _wrong(f"There is no tool '{name[:100]}' for this credential; tools/list tells which there are")
 
 
 def _wrong(sentence: str) -> Exception:

@@ -100,10 +100,6 @@ class DatasetCheck:
             created_by=before.created_by if before else by.author,
         )
 
-    def _is_accelerated(self) -> bool:
-        wanted = self._wanted.acceleration
-        return isinstance(wanted, dict) and cast(dict[str, Any], wanted).get("enabled", True) is True
-
     def _source(self) -> tuple[SourceText | None, Connector | None]:
         at, value = self._at.field("from"), self._wanted.from_
         if not isinstance(value, str) or not value:

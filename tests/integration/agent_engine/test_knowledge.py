@@ -213,6 +213,22 @@ async def test_a_hostile_file_fails_with_a_sentence_and_alone(
     assert (await settled(admin, "handbook", "pets.md", ANIMALS))["status"] == "ready"
 
 
+async def test_searches_are_planned_by_what_has_just_been_indexed(
+    admin: Caller, embedder: FakeEmbedder, worker: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexing, "MANY", 1)
+    await make_base(admin, embedder)
+    async with worker.database.any_tenant() as connection:
+        before = await connection.fetchval("select clock_timestamp()")
+    assert (await settled(admin, "handbook", "pets.md", ANIMALS))["status"] == "ready"
+    async with worker.database.any_tenant() as connection:
+        renewed = await connection.fetch(
+            "select relname from pg_stat_user_tables where relname like 'knowledge_%' and last_analyze > $1",
+            before,
+        )
+    assert {row["relname"] for row in renewed} >= {"knowledge_chunks", "knowledge_vectors", "knowledge_files"}
+
+
 LIES = {
     "another number": (Failure(raw=b'{"data": []}'), "embedded 0 of 1"),
     "no numbers": (Failure(numbers="[NaN, NaN]"), "not one of embeddings"),

@@ -1,14 +1,14 @@
 """The database or Redis goes away: what is still answered, for how long, and what comes back by itself."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from tests.fakes.fault_proxy import FaultProxy, fault_proxy
 from tests.integration.context_lake.conftest import new_tenant
-from tests.serving import free_port, served
+from tests.serving import served
 
 from weir.context_lake.app import create_app
 from weir.context_lake.vms import waking
@@ -18,63 +18,27 @@ from weir_shared.queue.doorbell import open_doorbell
 ROWS = [{"id": 1}, {"id": 2}]
 
 
-class Wire:
-    """A way to the database that can be cut."""
-
-    def __init__(self, dsn: str) -> None:
-        parts = urlsplit(dsn)
-        self._there = parts.hostname, parts.port
-        self.port = free_port()
-        self.dsn = parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{self.port}").geturl()
-        self._server: asyncio.Server | None = None
-        self._open: set[asyncio.StreamWriter] = set()
-
-    async def mend(self) -> None:
-        self._server = await asyncio.start_server(self._carry, "127.0.0.1", self.port)
-
-    async def cut(self) -> None:
-        assert self._server is not None
-        self._server.close()
-        for writer in list(self._open):
-            writer.transport.abort()
-        await asyncio.sleep(0)
-
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection(*self._there)
-        self._open |= {writer, back}
-        await asyncio.gather(_pump(reader, back), _pump(there, writer))
-        self._open -= {writer, back}
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
-
-
 @pytest.fixture
-async def wire(lake: Any) -> AsyncIterator[Wire]:
-    wire = Wire(lake.settings.database_url)
-    await wire.mend()
-    yield wire
-    await wire.cut()
+async def wire(lake: Any) -> AsyncIterator[FaultProxy]:
+    """A way to the database that can be cut."""
+    parts = urlsplit(lake.settings.database_url)
+    async with fault_proxy(parts.hostname, parts.port) as proxy:
+        yield proxy
 
 
 @pytest.mark.parametrize("scopes", [LAKE_SCOPES, ("lake:read", "lake:query")])
 async def test_without_its_database_the_desk_answers_known_callers_for_a_minute(
-    lake: Any, caller: Any, settings_of: Any, wire: Wire, scopes: Any, monkeypatch: pytest.MonkeyPatch
+    lake: Any, caller: Any, settings_of: Any, wire: FaultProxy, scopes: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await caller.add("people", caller.parquet("people", ROWS))
     async with (
-        served(create_app(settings_of(database_url=wire.dsn))) as url,
+        served(create_app(settings_of(database_url=wire.in_url(lake.settings.database_url)))) as url,
         lake.caller(caller.tenant_id, scopes, url=url) as known,
         lake.caller(await new_tenant(lake), scopes, url=url) as stranger,
     ):
         query = "select count(*) as n from people"
         assert await known.rows(query) == [{"n": 2}]
-        await wire.cut()
+        await wire.set("cut")
         for n in range(3):
             assert await known.rows(f"{query} where id < {10 + n}") == [{"n": 2}]
         for answer in (await known.http.get("/config"), await known.http.get("/status")):
@@ -86,7 +50,7 @@ async def test_without_its_database_the_desk_answers_known_callers_for_a_minute(
         monkeypatch.setattr(waking, "OUTAGE_SECONDS", -1)
         late = await known.sql(query)
         assert (late.status_code, late.json()["code"]) == (503, "database_unavailable")
-        await wire.mend()
+        await wire.set("good")
         assert await known.rows(query) == [{"n": 2}]
         assert (await known.http.get("/config")).status_code == 200
         assert await stranger.rows("select 1 as one") == [{"one": 1}]
@@ -115,17 +79,12 @@ async def test_a_storm_while_redis_is_emptied_boots_once(lake: Any, caller: Any,
 
 async def test_a_storm_without_any_redis_boots_once(lake: Any, caller: Any, settings_of: Any) -> None:
     """It goes away when the desk is up; desks poll the row, and the other worker's sweep rings for itself."""
-    relay = Wire(lake.settings.redis_url)
-    await relay.mend()
-    own = settings_of(
-        redis_url=urlsplit(lake.settings.redis_url)
-        ._replace(netloc=urlsplit(lake.settings.redis_url).netloc.rpartition(":")[0] + f":{relay.port}")
-        .geturl()
-    )
-    async with served(create_app(own)) as url, lake.caller(caller.tenant_id, url=url) as asker:
-        assert (await asker.http.get("/status")).status_code == 200
-        await relay.cut()
-        answers = await asyncio.gather(*(asker.sql(f"select {n} as n") for n in range(50)))
+    parts = urlsplit(lake.settings.redis_url)
+    async with fault_proxy(parts.hostname, parts.port) as relay:
+        own = settings_of(redis_url=relay.in_url(lake.settings.redis_url))
+        async with served(create_app(own)) as url, lake.caller(caller.tenant_id, url=url) as asker:
+            assert (await asker.http.get("/status")).status_code == 200
+            await relay.set("cut")
+            answers = await asyncio.gather(*(asker.sql(f"select {n} as n") for n in range(50)))
     assert [answer.json().get("rows") for answer in answers] == [[{"n": n}] for n in range(50)]
     assert (await caller.vm())["epoch"] == 1
-    await relay.cut()

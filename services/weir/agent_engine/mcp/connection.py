@@ -42,7 +42,7 @@ class NotDelivered(McpTrouble):
     """The server never took the call: it may be made once more over a new connection."""
 
 
-class Errand(Struct):
+class CallUnderWay(Struct):
     """One call on its way: the caller's headers, for this server alone, and how far it has come."""
 
     headers: dict[str, str]
@@ -52,7 +52,7 @@ class Errand(Struct):
 
 
 # What the call under way carries to each request that it takes.
-errand: ContextVar[Errand | None] = ContextVar("errand", default=None)
+call_under_way: ContextVar[CallUnderWay | None] = ContextVar("call_under_way", default=None)
 
 
 class Target(Struct, frozen=True, kw_only=True):
@@ -123,8 +123,8 @@ class Connection:
         """Whatever a server does wrong becomes McpTrouble; its connection is not used again."""
         from mcp import MCPError  # noqa: PLC0415 - it costs half a second
 
-        under_way = Errand(headers)
-        kept = errand.set(under_way)
+        under_way = CallUnderWay(headers)
+        kept = call_under_way.set(under_way)
         try:
             async with asyncio.timeout(seconds):
                 yield
@@ -149,7 +149,7 @@ class Connection:
             self.is_lost = True
             raise McpTrouble(_reason(fault)) from None
         finally:
-            errand.reset(kept)
+            call_under_way.reset(kept)
 
     async def _own(self) -> None:
         try:
@@ -217,7 +217,7 @@ def _http(target: Target, way: Way) -> "httpx2.AsyncClient":
         def auth_flow(self, request: Any) -> Any:
             if target.bearer is not None:
                 request.headers["Authorization"] = f"Bearer {target.bearer}"
-            under_way = errand.get()
+            under_way = call_under_way.get()
             if under_way is None:
                 yield request
                 return

@@ -1,6 +1,7 @@
 """/mcp: the platform for clients of the Model Context Protocol"""
 
 import asyncio
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -13,6 +14,8 @@ from weir.agent_engine.models.own_key import own_model_in
 from weir_shared.auth.guards import requires_caller
 from weir_shared.errors import MethodNotAllowed
 
+DOOR = "weir.agent_engine.mcp_door"
+
 
 @asgi("/mcp", guards=[requires_caller], copy_scope=False)
 async def mcp(scope: HTTPScope, receive: Receive, send: Send) -> None:
@@ -24,7 +27,7 @@ async def mcp(scope: HTTPScope, receive: Receive, send: Send) -> None:
         )
     brought = Brought(own=own_model_in(request.headers), forwarded=forwarded_headers(scope["headers"]))
     # Loaded with the first such request: the library takes half a second and 60 MB.
-    mcp_door = await asyncio.to_thread(import_module, "weir.agent_engine.mcp_door")
+    mcp_door = sys.modules.get(DOOR) or await asyncio.to_thread(import_module, DOOR)
     visitor = mcp_door.Visitor(scope["state"]["principal"], brought)
     await mcp_door.serve(scope["litestar_app"].state.studio, visitor, scope, receive, send)
 
