@@ -106,7 +106,7 @@ async def tenants(platform: StartedPlatform) -> AsyncIterator[list[httpx.AsyncCl
                 base_url=standing.lake_url + LAKE,
                 auth=ticketed(office, principal),
                 timeout=60,
-                limits=httpx.Limits(max_connections=200),
+                limits=httpx.Limits(max_connections=None),
             )
             askers.append(await stack.enter_async_context(http))
             assert (await http.post("/sql", json={"query": "select 1 as one"})).status_code == 200
