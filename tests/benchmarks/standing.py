@@ -168,6 +168,13 @@ def mcp_server() -> Iterator[str]:
 
 
 @contextmanager
+def embedder(dimension: int) -> Iterator[str]:
+    """The address of an embedding model that does nothing, in a process of its own."""
+    with _beside("embedder", str(dimension)) as url:
+        yield url
+
+
+@contextmanager
 def plain_relay(url: str) -> Iterator[str]:
     """The address of a process that hands on the bytes of another address and knows nothing of them."""
     with _beside("plain_relay", url.rpartition(":")[2]) as address:
