@@ -76,7 +76,8 @@ class EmbeddedPostgres:
             "port": str(self._port),
             "unix_socket_directories": self._socket_directory(),
             "max_connections": "200",
-            "shared_buffers": "64MB",
+            # Pages are taken when they are first used: a server at rest holds a few of them.
+            "shared_buffers": "256MB",
             "max_wal_size": "512MB",
         }
         return [f"--{name}={value}" for name, value in settings.items()]

@@ -273,6 +273,24 @@ async def test_meaning_and_words_are_both_found_and_a_threshold_keeps_the_far_aw
     assert near[0]["score"] > 0.9
 
 
+async def test_the_index_of_words_leaves_out_other_bases(
+    admin: Caller, embedder: FakeEmbedder, worker: Studio
+) -> None:
+    """Else a search would read all passages with its words, whoever's they are."""
+    await make_base(admin, embedder)
+    base = await make_base(admin, embedder, "other")
+    await settled(admin, "handbook", "pets.md", ANIMALS)
+    await settled(admin, "other", "pets.md", ANIMALS)
+
+    async with worker.database.any_tenant() as connection:
+        found = await connection.fetch(
+            "select distinct base_id from knowledge_chunks where words @@ (quote_literal($1)::tsquery && 'cat')",
+            f"base {base['id']}",
+        )
+
+    assert [row["base_id"] for row in found] == [base["id"]]
+
+
 async def test_the_same_file_again_is_the_one_there_is(
     admin: Caller, embedder: FakeEmbedder, worker: Studio
 ) -> None:

@@ -5,6 +5,8 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 
+from msgspec import Struct
+
 from weir.agent_engine.embedding import EmbeddingFailed, spent_on
 from weir.agent_engine.knowledge.bases import find_base
 from weir.agent_engine.knowledge.vectors import require_vectors
@@ -12,31 +14,28 @@ from weir.agent_engine.models.base import ModelError
 from weir.agent_engine.models.embeddings import MAX_TEXT_CHARACTERS
 from weir.agent_engine.naming import invalid
 from weir.agent_engine.studio import Studio
-from weir.agent_engine.tables import knowledge, models, passages, usage
+from weir.agent_engine.tables import knowledge, models, passage_search, usage
 from weir.agent_engine.tables.knowledge import BaseRow
-from weir.agent_engine.tables.passages import Hit
+from weir.agent_engine.tables.models import ModelRow
+from weir.agent_engine.tables.passage_search import Hit
 from weir.agent_engine.tables.usage import Spent
 from weir.agent_engine.wire.knowledge import Found, Passage, Search
+from weir_shared.db.pool import Connection
 
 MAX_LIMIT = 20
-# What reciprocal ranks are damped by, as is usual.
-DAMPING = 60
 MAX_WORDS = 32
 _WORD = re.compile(r"\w{3,}")
 
 
 async def search_base(studio: Studio, tenant_id: str, name: str, asked: Search) -> Found:
     """Raises NotFound, ValidationFailed, NoVectors, EmbeddingFailed."""
+    query = _checked(asked.query)
+    await require_vectors(studio.database)
     async with studio.database.tenant(tenant_id) as connection:
-        base = await find_base(connection, tenant_id, name)
+        places = await _places(connection, tenant_id, [await find_base(connection, tenant_id, name)])
     return Found(
-        results=await search(
-            studio,
-            tenant_id,
-            [base],
-            asked.query,
-            limit=asked.limit,
-            threshold=asked.similarity_threshold,
+        results=await _search(
+            studio, tenant_id, places, query, limit=asked.limit, threshold=asked.similarity_threshold
         )
     )
 
@@ -58,67 +57,88 @@ async def search(
     threshold: float | None,
 ) -> list[Passage]:
     """The best passages of the bases, best first. Raises NoVectors, EmbeddingFailed, ValidationFailed."""
+    query = _checked(query)
+    await require_vectors(studio.database)
+    async with studio.database.tenant(tenant_id) as connection:
+        places = await _places(connection, tenant_id, bases)
+    return await _search(studio, tenant_id, places, query, limit=limit, threshold=threshold)
+
+
+def _checked(query: str) -> str:
     query = query.replace("\0", " ")[:MAX_TEXT_CHARACTERS]
     if not query.strip():
         raise invalid("query", "say what is looked for")
-    await require_vectors(studio.database)
+    return query
+
+
+class _Place(Struct, frozen=True):
+    """Bases whose vectors are of one model, and so can be compared."""
+
+    model: ModelRow
+    base_ids: list[str]
+    exact: bool
+    """There are so few passages that all are compared."""
+
+
+async def _places(connection: Connection, tenant_id: str, bases: Sequence[BaseRow]) -> list[_Place]:
     by_model: defaultdict[int, list[str]] = defaultdict(list)
     for base in bases:
         by_model[base.embedding_model_id].append(base.id)
-    ranked: list[tuple[float, Hit]] = []
+    places: list[_Place] = []
     for model_id, base_ids in by_model.items():
-        # What can be known without the vector does not wait for the model.
-        (vector, spent), (worded, exact) = await asyncio.gather(
-            _vector(studio, tenant_id, model_id, query), _worded(studio, tenant_id, base_ids, query)
-        )
-        ranked += await _ranked(studio, tenant_id, base_ids, vector, worded, spent, exact=exact)
-    ranked.sort(key=lambda found: (-found[0], -found[1].score, found[1].id))
-    near_enough = (hit for _, hit in ranked if threshold is None or hit.score >= threshold)
-    return [_passage(hit) for hit in list(near_enough)[: min(limit, MAX_LIMIT)]]
+        model = await models.find(connection, tenant_id, str(model_id))
+        if model is None:
+            raise invalid("knowledge_base", "its embedding model was deleted; give it another one")
+        passages = await passage_search.count(connection, tenant_id, base_ids)
+        places.append(_Place(model, base_ids, passages <= passage_search.EXACT_VECTORS))
+    return places
 
 
-async def _vector(studio: Studio, tenant_id: str, model_id: int, query: str) -> tuple[list[float], Spent]:
-    async with studio.database.tenant(tenant_id) as connection:
-        row = await models.find(connection, tenant_id, str(model_id))
-    if row is None:
-        raise invalid("knowledge_base", "its embedding model was deleted; give it another one")
-    try:
-        access = await studio.models.access(tenant_id, row)
-        embedded = await studio.embeddings.embed(access, [query], dimension=row.embedding_dim)
-    except ModelError as fault:
-        raise EmbeddingFailed(f"Model '{row.name}': {fault}", code=fault.code) from None
-    return embedded.vectors.tolist(), spent_on(row.name, embedded)
-
-
-async def _worded(
-    studio: Studio, tenant_id: str, base_ids: Sequence[str], query: str
-) -> tuple[list[int], bool]:
-    """What holds the query's words, and whether there are so few passages that all are compared."""
-    words = " or ".join(f'"{word}"' for word in _WORD.findall(query)[:MAX_WORDS])
-    async with studio.database.tenant(tenant_id) as connection:
-        exact = await passages.count(connection, tenant_id, base_ids) <= passages.EXACT_VECTORS
-        return (await passages.worded(connection, base_ids, words) if words else []), exact
-
-
-async def _ranked(
+async def _search(
     studio: Studio,
     tenant_id: str,
-    base_ids: Sequence[str],
-    vector: Sequence[float],
-    worded: Sequence[int],
-    spent: Spent,
+    places: Sequence[_Place],
+    query: str,
     *,
-    exact: bool,
-) -> list[tuple[float, Hit]]:
-    async with studio.database.tenant(tenant_id, waits_for_disk=False) as connection:
-        await usage.add(connection, tenant_id, [spent])
-        near = await passages.near(connection, tenant_id, base_ids, vector, exact=exact)
-        ranks: defaultdict[int, float] = defaultdict(float)
-        for found in (near, worded):
-            for rank, id in enumerate(found, start=1):
-                ranks[id] += 1 / (DAMPING + rank)
-        hits = await passages.read(connection, tenant_id, list(ranks), vector)
-    return [(ranks[id], hit) for id, hit in hits.items()]
+    limit: int,
+    threshold: float | None,
+) -> list[Passage]:
+    limit = min(limit, MAX_LIMIT)
+    # What is far away is left out after the ranks are known: then all candidates have to be looked at.
+    most = limit if threshold is None else 2 * passage_search.CANDIDATES
+    found: list[Hit] = []
+    for place in places:
+        # What can be known without the vector does not wait for the model.
+        (vector, spent), worded = await asyncio.gather(
+            _vector(studio, tenant_id, place.model, query), _worded(studio, tenant_id, place.base_ids, query)
+        )
+        async with studio.database.tenant(tenant_id, waits_for_disk=False) as connection:
+            found += await passage_search.best(
+                connection, tenant_id, place.base_ids, vector, worded, exact=place.exact, most=most
+            )
+            await usage.add(connection, tenant_id, [spent])
+    found.sort(key=lambda hit: (-hit.rank, -hit.score, hit.id))
+    return [_passage(hit) for hit in found if threshold is None or hit.score >= threshold][:limit]
+
+
+async def _vector(
+    studio: Studio, tenant_id: str, model: ModelRow, query: str
+) -> tuple[Sequence[float], Spent]:
+    try:
+        access = await studio.models.access(tenant_id, model)
+        embedded = await studio.embeddings.embed(access, [query], dimension=model.embedding_dim)
+    except ModelError as fault:
+        raise EmbeddingFailed(f"Model '{model.name}': {fault}", code=fault.code) from None
+    return embedded.vectors, spent_on(model.name, embedded)
+
+
+async def _worded(studio: Studio, tenant_id: str, base_ids: Sequence[str], query: str) -> list[int]:
+    """What holds the query's words."""
+    words = " or ".join(f'"{word}"' for word in _WORD.findall(query)[:MAX_WORDS])
+    if not words:
+        return []
+    async with studio.database.tenant(tenant_id) as connection:
+        return await passage_search.worded(connection, base_ids, words)
 
 
 def _passage(hit: Hit) -> Passage:

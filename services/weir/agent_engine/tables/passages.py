@@ -1,4 +1,4 @@
-"""Passages and their vectors as rows: written by whoever has claimed their file, found by nearness and by words."""
+"""Passages and their vectors as rows, written by whoever has claimed their file."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,13 +9,6 @@ from weir_shared.db.pool import Connection
 
 LEASE_SECONDS = 60
 MAX_ATTEMPTS = 5
-# As many candidates of each kind are merged.
-CANDIDATES = 60
-# Of so few vectors all are compared; an index would only cost its detours.
-EXACT_VECTORS = 2_000
-MAX_INDEXED_DIMENSION = 4_000
-# Made from the parameter once, not for each row that it is compared with.
-EXACT = "embedding <=> (select $4::real[]::vector)"
 
 
 class Claimed(Struct, frozen=True, kw_only=True):
@@ -28,16 +21,6 @@ class Claimed(Struct, frozen=True, kw_only=True):
     embedding_model_id: int
     attempts: int
     claim: str
-
-
-class Hit(Struct, frozen=True, kw_only=True):
-    id: int
-    score: float
-    content: str
-    position: int
-    file_id: str
-    file_name: str
-    base: str
 
 
 async def due_any(connection: Connection, limit: int) -> list[tuple[str, str]]:
@@ -181,83 +164,3 @@ async def make_index_any(connection: Connection, dimension: int) -> None:
 async def take_stock_any(connection: Connection) -> None:
     """Renews what the planner knows of the tables: the database does so by itself, but a minute later."""
     await connection.execute("analyze knowledge_chunks, knowledge_vectors, knowledge_files")
-
-
-async def count(connection: Connection, tenant_id: str, base_ids: Sequence[str]) -> int:
-    found = await connection.fetchval(
-        """
-        select sum(chunk_count) from knowledge_files
-        where tenant_id = $1 and base_id = any($2::uuid[]) and live is not null
-        """,
-        tenant_id,
-        list(base_ids),
-    )
-    return found or 0
-
-
-async def near(
-    connection: Connection, tenant_id: str, base_ids: Sequence[str], vector: Sequence[float], *, exact: bool
-) -> list[int]:
-    """The ids of the passages nearest to a vector, nearest first."""
-    dimension = len(vector)
-    distance = EXACT
-    if not exact and dimension <= MAX_INDEXED_DIMENSION:
-        # The planner takes the index only for this very expression.
-        distance = (
-            f"embedding::halfvec({dimension:d}) <=> (select $4::real[]::vector::halfvec({dimension:d}))"
-        )
-        await connection.execute(
-            "set local hnsw.iterative_scan = strict_order; set local hnsw.ef_search = 100; "
-            "set local enable_sort = off; set local enable_bitmapscan = off; set local jit = off"
-        )
-    rows = await connection.fetch(
-        # The dimension is a number; the vector itself is a parameter.
-        f"""
-        select vectors.chunk_id from (
-            select chunk_id, {distance} as distance from knowledge_vectors
-            where tenant_id = $1 and base_id = any($2::uuid[]) and dimension = {dimension:d}
-            order by {distance} limit $3
-        ) as vectors
-        order by vectors.distance
-        """,  # noqa: S608
-        tenant_id,
-        list(base_ids),
-        CANDIDATES,
-        list(vector),
-    )
-    if distance != EXACT:
-        # What comes after it in the unit of work is planned as usual.
-        await connection.execute("set local enable_sort = on; set local enable_bitmapscan = on")
-    return [row["chunk_id"] for row in rows]
-
-
-async def worded(connection: Connection, base_ids: Sequence[str], words: str) -> list[int]:
-    """The ids of the tenant's passages that hold the words best; `words` is as a web search is written."""
-    rows = await connection.fetch(
-        "select id from knowledge_worded($1, $2, $3) as id", list(base_ids), words, CANDIDATES
-    )
-    return [row["id"] for row in rows]
-
-
-async def read(
-    connection: Connection, tenant_id: str, ids: Sequence[int], vector: Sequence[float]
-) -> dict[int, Hit]:
-    """Those of the passages that searches may see, with their exact nearness."""
-    rows = await connection.fetch(
-        """
-        -- A vector of nothing but zeros is near to nothing, which pgvector tells by NaN.
-        select chunks.id, coalesce(nullif(1 - (vectors.embedding <=> (select $3::real[]::vector)), 'NaN'), 0) as score, chunks.content, chunks.position,
-               files.id as file_id, files.name as file_name, bases.name as base
-        from knowledge_chunks as chunks
-        join knowledge_vectors as vectors on vectors.tenant_id = $1 and vectors.chunk_id = chunks.id
-        join knowledge_files as files on files.tenant_id = $1 and files.id = chunks.file_id
-        join knowledge_bases as bases on bases.tenant_id = $1 and bases.id = chunks.base_id
-        where chunks.tenant_id = $1 and chunks.id = any($2::bigint[]) and files.live = chunks.generation
-              and vectors.dimension = $4
-        """,
-        tenant_id,
-        list(ids),
-        list(vector),
-        len(vector),
-    )
-    return {row["id"]: Hit(**dict(row)) for row in rows}
