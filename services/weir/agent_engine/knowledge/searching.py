@@ -18,7 +18,6 @@ from weir.agent_engine.tables import knowledge, models, passage_search, usage
 from weir.agent_engine.tables.knowledge import BaseRow
 from weir.agent_engine.tables.models import ModelRow
 from weir.agent_engine.tables.passage_search import Hit
-from weir.agent_engine.tables.usage import Spent
 from weir.agent_engine.wire.knowledge import Found, Passage, Search
 from weir_shared.db.pool import Connection
 
@@ -76,8 +75,7 @@ class _Place(Struct, frozen=True):
 
     model: ModelRow
     base_ids: list[str]
-    exact: bool
-    """There are so few passages that all are compared."""
+    passages: int
 
 
 async def _places(connection: Connection, tenant_id: str, bases: Sequence[BaseRow]) -> list[_Place]:
@@ -90,7 +88,7 @@ async def _places(connection: Connection, tenant_id: str, bases: Sequence[BaseRo
         if model is None:
             raise invalid("knowledge_base", "its embedding model was deleted; give it another one")
         passages = await passage_search.count(connection, tenant_id, base_ids)
-        places.append(_Place(model, base_ids, passages <= passage_search.EXACT_VECTORS))
+        places.append(_Place(model, base_ids, passages))
     return places
 
 
@@ -109,36 +107,39 @@ async def _search(
     found: list[Hit] = []
     for place in places:
         # What can be known without the vector does not wait for the model.
-        (vector, spent), worded = await asyncio.gather(
-            _vector(studio, tenant_id, place.model, query), _worded(studio, tenant_id, place.base_ids, query)
+        (vector, near), worded = await asyncio.gather(
+            _near(studio, tenant_id, place, query), _worded(studio, tenant_id, place, query)
         )
-        async with studio.database.tenant(tenant_id, waits_for_disk=False) as connection:
-            found += await passage_search.best(
-                connection, tenant_id, place.base_ids, vector, worded, exact=place.exact, most=most
-            )
-            await usage.add(connection, tenant_id, [spent])
+        async with studio.database.tenant(tenant_id) as connection:
+            found += await passage_search.best(connection, tenant_id, near, worded, vector, most=most)
     found.sort(key=lambda hit: (-hit.rank, -hit.score, hit.id))
     return [_passage(hit) for hit in found if threshold is None or hit.score >= threshold][:limit]
 
 
-async def _vector(
-    studio: Studio, tenant_id: str, model: ModelRow, query: str
-) -> tuple[Sequence[float], Spent]:
+async def _near(
+    studio: Studio, tenant_id: str, place: _Place, query: str
+) -> tuple[Sequence[float], list[int]]:
+    """The query's vector, and what is near to it."""
+    model = place.model
     try:
         access = await studio.models.access(tenant_id, model)
         embedded = await studio.embeddings.embed(access, [query], dimension=model.embedding_dim)
     except ModelError as fault:
         raise EmbeddingFailed(f"Model '{model.name}': {fault}", code=fault.code) from None
-    return embedded.vectors, spent_on(model.name, embedded)
+    exact = place.passages <= passage_search.EXACT_VECTORS
+    async with studio.database.tenant(tenant_id, waits_for_disk=False) as connection:
+        await usage.add(connection, tenant_id, [spent_on(model.name, embedded)])
+        near = await passage_search.near(connection, tenant_id, place.base_ids, embedded.vectors, exact=exact)
+    return embedded.vectors, near
 
 
-async def _worded(studio: Studio, tenant_id: str, base_ids: Sequence[str], query: str) -> list[int]:
+async def _worded(studio: Studio, tenant_id: str, place: _Place, query: str) -> list[int]:
     """What holds the query's words."""
-    words = " or ".join(f'"{word}"' for word in _WORD.findall(query)[:MAX_WORDS])
+    words = list(dict.fromkeys(_WORD.findall(query.lower())))[:MAX_WORDS]
     if not words:
         return []
     async with studio.database.tenant(tenant_id) as connection:
-        return await passage_search.worded(connection, base_ids, words)
+        return await passage_search.worded(connection, place.base_ids, words, place.passages)
 
 
 def _passage(hit: Hit) -> Passage:

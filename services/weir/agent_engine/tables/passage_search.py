@@ -10,6 +10,10 @@ from weir_shared.db.pool import Connection
 CANDIDATES = 60
 # What reciprocal ranks are damped by, as is usual.
 DAMPING = 60
+# As many neighbours the index keeps in view while it looks for them.
+LOOKED_AT = 64
+# A word that so many passages hold tells nothing of them.
+COMMON = 2_000
 # Of so few vectors all are compared; an index would only cost its detours.
 EXACT_VECTORS = 2_000
 MAX_INDEXED_DIMENSION = 4_000
@@ -41,29 +45,25 @@ async def count(connection: Connection, tenant_id: str, base_ids: Sequence[str])
     return found or 0
 
 
-async def worded(connection: Connection, base_ids: Sequence[str], words: str) -> list[int]:
-    """The ids of the tenant's passages that hold the words best; `words` is as a web search is written."""
+async def worded(
+    connection: Connection, base_ids: Sequence[str], words: Sequence[str], passages: int
+) -> list[int]:
+    """The ids of the tenant's passages that hold the words best, of so many passages in all, best first."""
     rows = await connection.fetch(
-        "select id from knowledge_worded($1, $2, $3) as id", list(base_ids), words, CANDIDATES
+        "select id from knowledge_with_words($1, $2, $3, $4, $5) as id",
+        list(base_ids),
+        list(words),
+        passages,
+        COMMON,
+        CANDIDATES,
     )
     return [row["id"] for row in rows]
 
 
-async def best(
-    connection: Connection,
-    tenant_id: str,
-    base_ids: Sequence[str],
-    vector: Sequence[float],
-    worded: Sequence[int],
-    *,
-    exact: bool,
-    most: int,
-) -> list[Hit]:
-    """The best of those near to the vector and of those with the words, by their reciprocal ranks, best first.
-
-    Only what searches may see is counted. Of equal ranks the nearer one comes first, and all that are equal to the last
-    are told.
-    """
+async def near(
+    connection: Connection, tenant_id: str, base_ids: Sequence[str], vector: Sequence[float], *, exact: bool
+) -> list[int]:
+    """The ids of the passages nearest to a vector, nearest first."""
     dimension = len(vector)
     distance = EXACT
     if not exact and dimension <= MAX_INDEXED_DIMENSION:
@@ -72,22 +72,49 @@ async def best(
             f"embedding::halfvec({dimension:d}) <=> (select $3::real[]::vector::halfvec({dimension:d}))"
         )
         await connection.execute(
-            "set local hnsw.iterative_scan = strict_order; set local hnsw.ef_search = 100; "
+            f"set local hnsw.iterative_scan = strict_order; set local hnsw.ef_search = {LOOKED_AT:d}; "
             "set local enable_sort = off; set local enable_bitmapscan = off; set local jit = off"
         )
     rows = await connection.fetch(
-        # The dimension and the damping are numbers; the vector itself is a parameter.
+        # The dimension is a number; the vector itself is a parameter.
         f"""
-        with near as materialized (
-            select chunk_id as id, {distance} as distance from knowledge_vectors
+        select vectors.chunk_id from (
+            select chunk_id, {distance} as distance from knowledge_vectors
             where tenant_id = $1 and base_id = any($2::uuid[]) and dimension = {dimension:d}
             order by {distance} limit $4
-        ), ranked as (
+        ) as vectors
+        order by vectors.distance
+        """,  # noqa: S608
+        tenant_id,
+        list(base_ids),
+        list(vector),
+        CANDIDATES,
+    )
+    return [row["chunk_id"] for row in rows]
+
+
+async def best(
+    connection: Connection,
+    tenant_id: str,
+    near: Sequence[int],
+    worded: Sequence[int],
+    vector: Sequence[float],
+    *,
+    most: int,
+) -> list[Hit]:
+    """The best of those near to the vector and of those with the words, by their reciprocal ranks, best first.
+
+    Only what searches may see is counted. Of equal ranks the nearer one comes first, and all that are equal to the last
+    are told.
+    """
+    rows = await connection.fetch(
+        f"""
+        with ranked as (
             select id, sum(1.0::float8 / ({DAMPING:d} + place)) as rank
             from (
-                select id, row_number() over (order by distance) as place from near
+                select id, place from unnest($2::bigint[]) with ordinality as near (id, place)
                 union all
-                select id, place from unnest($5::bigint[]) with ordinality as worded (id, place)
+                select id, place from unnest($3::bigint[]) with ordinality as worded (id, place)
             ) as found
             group by id
         ), seen as materialized (
@@ -99,21 +126,21 @@ async def best(
                  on files.tenant_id = $1 and files.id = chunks.file_id and files.live = chunks.generation
             join knowledge_bases as bases on bases.tenant_id = $1 and bases.id = chunks.base_id
             join knowledge_vectors as vectors
-                 on vectors.tenant_id = $1 and vectors.chunk_id = ranked.id and vectors.dimension = {dimension:d}
+                 on vectors.tenant_id = $1 and vectors.chunk_id = ranked.id and vectors.dimension = $5
             order by ranked.rank desc
             fetch first $6 rows with ties
         )
         -- A vector of nothing but zeros is near to nothing, which pgvector tells by NaN.
-        select id, rank, coalesce(nullif(1 - ({EXACT}), 'NaN'), 0) as score, content, position, file_id, file_name,
-               base
+        select id, rank, coalesce(nullif(1 - (embedding <=> (select $4::real[]::vector)), 'NaN'), 0) as score, content,
+               position, file_id, file_name, base
         from seen
         order by rank desc, score desc, id
         """,  # noqa: S608
         tenant_id,
-        list(base_ids),
-        list(vector),
-        CANDIDATES,
+        list(near),
         list(worded),
+        list(vector),
+        len(vector),
         most,
     )
     return [Hit(**dict(row)) for row in rows]
