@@ -161,8 +161,9 @@ async def test_replicas_that_are_replaced_in_turn_cut_no_stream_and_fail_no_requ
             for replica in replicas:
                 begun: asyncio.Queue[None] = asyncio.Queue()
                 streams = [asyncio.create_task(chat(http, begun)) for _ in range(STREAMS)]
-                for _ in streams:
-                    await begun.get()
+                async with asyncio.timeout(START_SECONDS):
+                    for _ in streams:
+                        await begun.get()
                 drains.append(await replica.replace())
                 # Each has its whole text, and ends as it would have otherwise.
                 assert await asyncio.gather(*streams) == [WORDS] * STREAMS
