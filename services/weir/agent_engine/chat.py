@@ -18,7 +18,8 @@ from weir.agent_engine.tables import briefs, messages, sessions, turns
 from weir.agent_engine.tables.briefs import Brief
 from weir.agent_engine.tables.sessions import SessionRow
 from weir.agent_engine.tables.turns import Holder, NewTurn
-from weir.agent_engine.turn import Assignment, Turn, run_turn
+from weir.agent_engine.turn import Assignment, Turn
+from weir.agent_engine.turn_loop import run_turn
 from weir.agent_engine.wire.chat import ChatAnswer, ChatRequest, ToolUse
 from weir_shared.auth.principal import Principal
 from weir_shared.db.pool import Connection, UniqueViolation

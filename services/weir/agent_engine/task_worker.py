@@ -20,7 +20,8 @@ from weir.agent_engine.tables.task_claims import LEASE_SECONDS, MAX_ATTEMPTS, Cl
 from weir.agent_engine.tables.turns import NewTurn
 from weir.agent_engine.task_steering import doom_dependents
 from weir.agent_engine.tasks import TIMED_OUT, count_transitions, principal_of, text_of_task
-from weir.agent_engine.turn import Assignment, Errand, Turn, run_turn
+from weir.agent_engine.turn import Assignment, Errand, Turn
+from weir.agent_engine.turn_loop import run_turn
 from weir_shared.db.pool import Connection, DatabaseUnavailable, UniqueViolation
 from weir_shared.ids import new_id
 

@@ -10,7 +10,7 @@ from tests.integration.agent_engine.test_order import check_order
 
 from weir.agent_engine.models import asking
 from weir.agent_engine.tables import messages
-from weir.agent_engine.turn import ANSWER_RETRIES
+from weir.agent_engine.turn_asking import ANSWER_RETRIES
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +116,7 @@ async def test_a_turn_whose_time_is_up_within_its_tools_still_ends_with_an_answe
 async def test_a_model_that_hangs_after_its_tools_gets_one_more_chance_and_no_third(
     world: World, admin: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("weir.agent_engine.turn.LAST_WORDS_SECONDS", 0.3)
+    monkeypatch.setattr("weir.agent_engine.turn_loop.LAST_WORDS_SECONDS", 0.3)
     assistant = await world.assistant(admin, use("x"), say("Well", hangs=True), max_turn_duration=1)
     turn = await admin.chat(assistant.schema)
     assert turn.one("error")["code"] == "timeout"
