@@ -2,7 +2,7 @@
 
 A place is held until the answer begins, so no stream holds one. Each tenant has a queue of its own and at most half of
 the places; the queues are served in turn. A queue takes up a burst; one that has stood for a second is no burst, and
-from then on nobody waits long in it (controlled delay: Maurer, "Fail at Scale", ACM Queue 2015; a queue for each flow:
+from then on few wait in it, and not for long (controlled delay: Maurer, "Fail at Scale", ACM Queue 2015; a queue for each flow:
 the API Priority and Fairness of Kubernetes).
 """
 
@@ -14,6 +14,8 @@ from weir_shared.telemetry.metrics import counter
 
 QUEUED = 256
 BURST_SECONDS = 1.0
+# Of a queue that stands: who would not be served soon is told so at once, which costs the least.
+QUEUED_STANDING = 16
 STANDING_SECONDS = 0.02
 SHORTLY = {"Retry-After": "1"}
 
@@ -97,14 +99,14 @@ class Places:
         self._held += 1
 
     async def _wait(self, queue: Queue, now: float) -> None:
-        if len(queue.waiting) >= QUEUED:
+        is_burst = now - queue.served_at <= BURST_SECONDS
+        if len(queue.waiting) >= (QUEUED if is_burst else QUEUED_STANDING):
             raise self._refusal("full", queue)
         if not queue.waiting:
             self._turns.append(queue)
         loop = asyncio.get_running_loop()
         turn = loop.create_future()
         queue.waiting.append(turn)
-        is_burst = now - queue.served_at <= BURST_SECONDS
         patience = loop.call_later(BURST_SECONDS if is_burst else STANDING_SECONDS, turn.cancel)
         try:
             await turn
