@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import ASGIApp, Receive, Send
 
 from weir.gateway.credentials import CredentialDesk, read_credential
 from weir.gateway.places import Place, Places
@@ -49,7 +49,7 @@ class Doorkeeper:
         credentials: CredentialDesk,
         room: Room | None,
         handler: ASGIApp,
-        scope: Scope,
+        scope: Any,
         receive: Receive,
         send: Send,
     ) -> None:
