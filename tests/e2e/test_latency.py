@@ -120,4 +120,4 @@ async def test_answers_are_fast_under_a_fixed_load(
         assert read.ms(99) <= MOST_READ_MS, figures
         assert written.ms(99, 200, 201) <= MOST_WRITE_MS, figures
         assert own <= MOST_FIRST_TOKEN_MS, figures
-    promise.held(figures)
+    promise.held(figures if FULL else f"{figures}; told, not asked in this size")

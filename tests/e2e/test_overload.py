@@ -118,15 +118,16 @@ async def test_an_overload_is_answered_or_refused_with_a_time_to_come_back(
         f"a refusal took {over.ms(50, *REFUSALS, is_sent=True):.0f} ms (p50), "
         f"{over.ms(99, *REFUSALS, is_sent=True):.0f} ms (p99); load average {os.getloadavg()[0]:.0f}"
     )
+    is_asked = FULL and kind == "queries"
     # Of the smallest reads the figures are told and not asked: a refusal costs a quarter of one (decision 36).
-    if FULL and kind == "queries":
+    if is_asked:
         assert refused > 0, figures
         assert percent >= LEAST_PERCENT, figures
         assert over.ms(99, *REFUSALS, is_sent=True) <= MOST_SHED_MS, figures
     # And it is over when it is over.
     await asyncio.sleep(1)
     await tenant.wake()
-    promise.held(figures)
+    promise.held(figures if is_asked else f"{figures}; told, not asked in this size")
 
 
 @pytest.mark.promise("P22")
