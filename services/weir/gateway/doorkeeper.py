@@ -1,9 +1,7 @@
 """Before anything is done for a request: a place among those that are being worked on, or a refusal that costs little."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
-
-from litestar.types import ASGIApp, Receive, Send
 
 from weir.gateway.credentials import CredentialDesk, read_credential
 from weir.gateway.places import Place, Places
@@ -11,6 +9,8 @@ from weir.gateway.relay import Room, send_error
 from weir_shared.errors import Unauthorized, WeirError
 from weir_shared.telemetry.middleware import UNLOGGED
 from weir_shared.web.errors import render_engine_error
+
+Handler = Callable[[Any, Any, Any], Awaitable[None]]
 
 OWN = "gateway"
 # Whoever has not shown a good credential yet: all of them together are as one tenant.
@@ -48,10 +48,10 @@ class Doorkeeper:
         self,
         credentials: CredentialDesk,
         room: Room | None,
-        handler: ASGIApp,
+        handler: Handler,
         scope: Any,
-        receive: Receive,
-        send: Send,
+        receive: Any,
+        send: Any,
     ) -> None:
         try:
             place = await self._places_of(room, scope).take(_tenant(credentials, scope))
@@ -78,7 +78,7 @@ def _tenant(credentials: CredentialDesk, scope: Any) -> str:
         return STRANGERS
 
 
-def _leaving(place: Place, send: Send) -> Send:
+def _leaving(place: Place, send: Any) -> Any:
     """Sends an answer, and leaves the place when it begins."""
 
     async def send_on(message: Any) -> None:
