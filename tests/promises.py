@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+FULL = os.environ.get("FULL") == "1"
 FIGURES = pytest.StashKey[list[str]]()
 _SAID = pytest.StashKey[list[str]]()
 
 
 def size(smoke: int, full: int) -> int:
     """The size of a proof: for every run, or before a release."""
-    return full if os.environ.get("FULL") == "1" else smoke
+    return full if FULL else smoke
 
 
 def line_of(promise: str, figures: str) -> str:

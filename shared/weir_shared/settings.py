@@ -37,6 +37,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     """The address on which the gateway listens. In local authentication mode whoever reaches it is an admin."""
 
+    requests_at_once: int = 128
+    """Requests to one service that a gateway works on at once, a tenant at most half of them; eight times as many that wait for a query or a model. More are refused with `Retry-After`."""
+
     data_dir: Path = Path(".weir")
     """Everything that is kept: database, keys, imports, caches, logs."""
 
@@ -239,6 +242,7 @@ def _check(settings: Settings) -> None:
     if not 1 <= settings.port <= 65535:
         raise SettingError("WEIR_PORT must be between 1 and 65535")
     for name in (
+        "requests_at_once",
         "sql_timeout_seconds",
         "vm_idle_seconds",
         "confirm_timeout_seconds",

@@ -14,12 +14,13 @@ TAIL = 64
 
 @dataclass
 class Reply:
-    """Status, whole body, and seconds to the first byte of the body and to its end."""
+    """Status, whole body, seconds to the first byte of the body and to its end, and the head as it came."""
 
     status: int
     body: bytes
     first: float
     total: float
+    head: bytes = b""
 
 
 @dataclass
@@ -49,7 +50,7 @@ class Connection:
             if keep:
                 parts.append(chunk)
         total = time.perf_counter() - started
-        return Reply(status, b"".join(parts) if keep else str(size).encode(), first or total, total)
+        return Reply(status, b"".join(parts) if keep else str(size).encode(), first or total, total, head)
 
     async def close(self) -> None:
         if self._streams:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import structlog
@@ -13,6 +14,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from weir.gateway.admission import Admission
 from weir.gateway.audit import Trail
 from weir.gateway.credentials import CredentialDesk, read_credential
+from weir.gateway.doorkeeper import Doorkeeper
 from weir.gateway.health import Health
 from weir.gateway.openapi import MergedDocument
 from weir.gateway.relay import Relay, Room, open_relay_session, plan_rooms, with_headers
@@ -35,6 +37,8 @@ from weir_shared.web.errors import render_engine_error
 
 # What the gateway answers itself, under a prefix that is otherwise the engine's.
 OWN_PREFIXES = ("/api/v1/auth/", "/api/v1/rate-limits", "/api/v1/health", "/api/v1/live", "/api/v1/ready")
+# Whoever asks these decides by the answer whether the gateway lives.
+NEVER_REFUSED = frozenset({"/live", "/api/v1/live", "/ready", "/api/v1/ready", "/api/v1/health", "/metrics"})
 PARTS = (
     "database",
     "credentials",
@@ -82,7 +86,7 @@ def create_app(settings: Settings) -> Litestar:
         dependencies={name: from_state(name) for name in PARTS},
         schema_path="/schema/gateway",
         own_metrics=False,
-        front=lambda app: Switch(app, rooms),
+        front=lambda app: Switch(app, rooms, Doorkeeper(rooms, settings.requests_at_once)),
     )
     if local and settings.host not in LOOPBACK:
         log.warning(
@@ -92,21 +96,27 @@ def create_app(settings: Settings) -> Litestar:
 
 
 class Switch:
-    """Sends a request to the gateway's own routes or to the room whose path it names."""
+    """Sends a request to the gateway's own routes or to the room whose path it names, when it has a place."""
 
-    def __init__(self, app: Litestar, rooms: list[Room]) -> None:
+    def __init__(self, app: Litestar, rooms: list[Room], doorkeeper: Doorkeeper) -> None:
         self._app = app
         self._own: ASGIApp = app.asgi_handler
         self._rooms = rooms
+        self._doorkeeper = doorkeeper
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
-        if scope["type"] == "http" and path != AUDIT and not path.startswith(OWN_PREFIXES):
-            for room in self._rooms:
-                if room.own_path(path) is not None:
-                    await self._app.state.relay(room, path, scope, receive, send)
-                    return
-        await self._own(scope, receive, send)
+        if scope["type"] != "http" or path in NEVER_REFUSED:
+            await self._own(scope, receive, send)
+            return
+        room = self._room_of(path)
+        handler: ASGIApp = self._own if room is None else partial(self._app.state.relay, room, path)
+        await self._doorkeeper.let_in(self._app.state.credentials, room, handler, scope, receive, send)
+
+    def _room_of(self, path: str) -> Room | None:
+        if path == AUDIT or path.startswith(OWN_PREFIXES):
+            return None
+        return next((room for room in self._rooms if room.own_path(path) is not None), None)
 
 
 class Recognition:

@@ -86,6 +86,11 @@ class CredentialDesk:
             self._seen.popitem(last=False)
         return principal
 
+    def tenant_of(self, credential: str) -> str | None:
+        """Whose credential this was when it was last seen; nothing is checked, and it may be good no more."""
+        seen = self._seen.get(credential)
+        return seen[1].tenant_id if seen else None
+
     async def forget_all(self) -> None:
         """After a revocation: nobody is known any more, here and at the other replicas."""
         self._seen.clear()

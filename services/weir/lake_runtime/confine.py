@@ -18,6 +18,10 @@ _KEPT_FREE_BYTES = 16 * 1024 * 1024
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 _libc = ctypes.CDLL(None, use_errno=True)
 
+# Below the services of its machine: a statement takes every processor that is free, and whoever hands statements in,
+# refuses them or does something else meanwhile is waited for by people.
+_NICENESS = 5
+
 # Two statements that ignore their cancellation must not take every engine thread.
 ENVIRONMENT = {
     "TOKIO_WORKER_THREADS": "8",
@@ -30,6 +34,7 @@ ENVIRONMENT = {
 def confine(*, parent: int, keep: Collection[int], memory_limit_bytes: int) -> None:
     """Leave only the standard streams and the descriptors to keep; die with the parent."""
     _die_with(parent)
+    os.nice(_NICENESS)
     # Huge pages give every runtime 50 MB that it does not use.
     _libc.prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
     keep_buffers()

@@ -13,6 +13,8 @@ from weir_shared.telemetry.metrics import HTTP_IN_FLIGHT, HTTP_REQUESTS, HTTP_SE
 REQUEST_ID = b"x-request-id"
 ROUTE = b"x-weir-route"
 UNMATCHED = "unmatched"
+# In a request's state: it is counted and timed, and has no line in the log.
+UNLOGGED = "unlogged"
 # What a client may choose as its request id; anything else is replaced.
 _ACCEPTED_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _QUIET = frozenset({"/metrics", "/live", "/ready", "/api/v1/health"})
@@ -67,9 +69,10 @@ class RequestTelemetry:
         route, method, status = seen.get("route", UNMATCHED), scope["method"], seen["status"]
         HTTP_REQUESTS.labels(self._service, route, method, str(status)).inc()
         HTTP_SECONDS.labels(self._service, route, method).observe(seconds)
-        if route in _QUIET:
+        state = scope.get("state", {})
+        if route in _QUIET or UNLOGGED in state:
             return
-        principal = scope.get("state", {}).get("principal")
+        principal = state.get("principal")
         log.info(
             "request",
             route=route,

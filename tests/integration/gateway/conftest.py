@@ -115,6 +115,8 @@ async def door(dsn: str, redis_url: str, tmp_path_factory: pytest.TempPathFactor
             engine_url=engine_url,
             worker_url=f"http://127.0.0.1:{free_port()}",
             bootstrap_admin_token="bb_" + "c" * 64,
+            # Whoever asks, the gateways and the rooms are one process here, and slow.
+            requests_at_once=8192,
         )
         async with served(create_app(settings)) as url:
             yield Door(url, settings, lake, engine)

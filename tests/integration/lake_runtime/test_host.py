@@ -122,6 +122,11 @@ async def test_a_runtime_has_none_of_the_hosts_files_and_limits_of_its_own(lakes
     assert "Max open files 1024 1024" in limits(second.pid)
 
 
+async def test_a_runtime_comes_after_the_services_of_its_machine(lake: RuntimeClient) -> None:
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    assert os.getpriority(os.PRIO_PROCESS, lake.pid) == min(19, ours + 5)
+
+
 async def test_the_list_names_every_living_runtime(lakes: Lakes) -> None:
     lake = await lakes.start(epoch=3)
     listed = (await lakes.host.ask("list"))["runtimes"]
