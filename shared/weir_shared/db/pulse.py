@@ -28,7 +28,9 @@ class Wait:
 class Pulse:
     """What is known of one server by this process."""
 
-    def __init__(self, answers: Callable[[], Awaitable[bool]], returned: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, answers: Callable[[], Awaitable[bool]], returned: Callable[[], Awaitable[None]]
+    ) -> None:
         """`answers` asks the server and says within PROBE_SECONDS whether it did; `returned` is told when it does again."""
         self._answers = answers
         self._returned = returned
