@@ -16,7 +16,7 @@ from weir_shared.web.read_ahead import LITTLE_BYTES, ReadAhead
 
 BASE = "http://runtime"
 # Large, because the answer passes in the pieces that are read.
-READ_BUFFER_BYTES = 2 * 1024 * 1024
+READ_BUFFER_BYTES = 1024 * 1024
 MAX_REFUSAL_BYTES = 256 * 1024
 KEPT = 1024
 KEEPALIVE_SECONDS = 60

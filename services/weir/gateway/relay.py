@@ -36,6 +36,7 @@ from weir_shared.web.errors import (
     render_lake_error,
     render_openai_error,
 )
+from weir_shared.web.read_ahead import pieces_of
 
 ASGIScope = dict[str, Any]
 Headers = list[tuple[bytes, bytes]]
@@ -403,7 +404,7 @@ def refuse_other_origins(headers: Headers) -> None:
 
 async def _stream_back(response: aiohttp.ClientResponse, limit: asyncio.Timeout, send: Any) -> None:
     silence = _Silence(limit) if response.content_type == "text/event-stream" else None
-    async for chunk in response.content.iter_any():
+    async for chunk in pieces_of(response) if silence is None else response.content.iter_any():
         await send({"type": "http.response.body", "body": chunk, "more_body": True})
         if silence is not None:
             silence.was_broken()

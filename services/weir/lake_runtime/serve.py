@@ -27,7 +27,7 @@ _BEAT_SECONDS = 1.0
 _SEND_BUFFER_BYTES = 2 * 1024 * 1024
 # Of the connections after the first few: what the system holds of an answer, its reader gets at once and has to keep.
 _FEW = 2
-_SMALL_BUFFER_BYTES = 64 * 1024
+_SMALL_BUFFER_BYTES = 16 * 1024
 
 
 class _Connection(HttpToolsProtocol):

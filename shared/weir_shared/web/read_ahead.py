@@ -5,14 +5,16 @@ much, and all that come while those are open read little.
 """
 
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+import aiohttp
 
 FEW = 2
 LITTLE_BYTES = 16 * 1024
 # What the system keeps for a socket of which little is read ahead: no single read brings more.
-SOCKET_BYTES = 64 * 1024
+SOCKET_BYTES = 16 * 1024
 
 
 class ReadAhead:
@@ -30,6 +32,23 @@ class ReadAhead:
             yield is_ample
         finally:
             self._ample -= is_ample
+
+
+async def pieces_of(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """An answer's body as it comes. Where little is read ahead, nothing more comes while a piece is handed on."""
+    if response.content.get_read_buffer_limits()[0] > LITTLE_BYTES:
+        async for piece in response.content.iter_any():
+            yield piece
+        return
+    async for piece in response.content.iter_any():
+        # None when this is the last one: the connection is another's then.
+        transport = response.connection and response.connection.transport
+        if transport is None:
+            yield piece
+            continue
+        transport.pause_reading()
+        yield piece
+        transport.resume_reading()
 
 
 def small_socket(address: tuple[Any, ...]) -> socket.socket:
