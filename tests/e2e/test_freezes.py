@@ -23,7 +23,7 @@ FROZEN_SECONDS = size(1, 3)
 MOST_SECONDS = 5
 BACK_SECONDS = 5
 # The supervisor's pause and the start of a process, on a machine that has other things to do.
-RESTART_SECONDS = 40
+RESTART_SECONDS = 90
 PAUSE_SECONDS = 0.1
 PARTS = (
     "worker",

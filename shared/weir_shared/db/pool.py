@@ -19,7 +19,7 @@ import asyncpg
 import msgspec
 from asyncpg import Record
 
-from weir_shared.db.pulse import PROBE_SECONDS, Pulse, Wait
+from weir_shared.db.pulse import Pulse, Wait
 from weir_shared.errors import Unavailable
 from weir_shared.ids import parse_uuid
 from weir_shared.telemetry.metrics import gauge, histogram
@@ -139,6 +139,7 @@ class Database:
                     connection.terminate()
                 raise DatabaseUnavailable from fault
             finally:
+                wait.end()
                 await self._give_back(connection)
 
     async def _acquire(self, wait: Wait) -> Connection:
@@ -155,8 +156,8 @@ class Database:
     async def _give_back(self, connection: Connection) -> None:
         try:
             await self._pool.release(connection, timeout=UNDO_SECONDS)
-        except TimeoutError:
-            # The pool has dropped it and opens another.
+        except (TimeoutError, asyncpg.InternalClientError):
+            # The pool has dropped it and opens another; or it has ended in this moment, and is given back by that.
             return
 
 
@@ -230,15 +231,14 @@ CONNECTIONS.labels("busy").set_function(lambda: sum(one.connections()[1] for one
 
 
 async def _answers(dsn: str) -> bool:
-    """Whether the server has a word for us, if only one of refusal."""
+    """Whether the server has a word for us, if only one of refusal; it may take as long as it is given."""
     try:
-        async with asyncio.timeout(PROBE_SECONDS):
-            connection = await asyncpg.connect(dsn, server_settings={"application_name": "weir-pulse"})
-            try:
-                await connection.execute("select 1")
-                await connection.close()
-            finally:
-                connection.terminate()
+        connection = await asyncpg.connect(dsn, server_settings={"application_name": "weir-pulse"})
+        try:
+            await connection.execute("select 1")
+            await connection.close()
+        finally:
+            connection.terminate()
     except asyncpg.PostgresError:
         return True
     except _UNREACHABLE:
@@ -253,7 +253,7 @@ async def _prepare(connection: asyncpg.Connection) -> None:  # type: ignore[type
 
 def _mind_the_line(connection: asyncpg.Connection) -> None:  # type: ignore[type-arg]
     """Has the system end a connection whose line is dead: by itself it would send anew for a quarter of an hour."""
-    line = connection._transport.get_extra_info("socket")
+    line = connection._transport.get_extra_info("socket")  # pyright: ignore[reportPrivateUsage]
     if sys.platform != "linux" or line.family == socket.AF_UNIX:
         return
     line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -13,6 +13,7 @@ __all__ = ["Pulse", "Wait"]
 
 PATIENCE_SECONDS = 0.5
 PROBE_SECONDS = 1.5
+TICK_SECONDS = 0.05
 AGAIN_SECONDS = 0.5
 
 
@@ -24,6 +25,12 @@ class Wait:
         self.give_up: Callable[[], object] = _nothing
         self.timer: asyncio.TimerHandle | None = None
 
+    def end(self) -> None:
+        """Nothing is waited for any more."""
+        self.give_up = _nothing
+        if self.timer is not None:
+            self.timer.cancel()
+
 
 class Pulse:
     """What is known of one server by this process."""
@@ -31,7 +38,7 @@ class Pulse:
     def __init__(
         self, answers: Callable[[], Awaitable[bool]], returned: Callable[[], Awaitable[None]]
     ) -> None:
-        """`answers` asks the server and says within PROBE_SECONDS whether it did; `returned` is told when it does again."""
+        """`answers` asks the server, however long that takes; `returned` is told when it speaks again."""
         self._answers = answers
         self._returned = returned
         self._now = asyncio.get_running_loop().time
@@ -54,8 +61,7 @@ class Pulse:
             yield wait
         finally:
             self._waiting.discard(wait)
-            if wait.timer is not None:
-                wait.timer.cancel()
+            wait.end()
 
     def close(self) -> None:
         if self._asking is not None:
@@ -78,7 +84,7 @@ class Pulse:
     async def _ask(self) -> None:
         """Until the server answers."""
         try:
-            while not await self._answers():
+            while not await self._answers_in_time():
                 self.is_silent = True
                 # Who has just begun has the same patience first.
                 for wait in [one for one in self._waiting if self._now() - one.began >= PATIENCE_SECONDS]:
@@ -90,6 +96,18 @@ class Pulse:
             self.heard()
         finally:
             self._asking = None
+
+    async def _answers_in_time(self) -> bool:
+        """Time counts only while this process runs: one that is stopped or starved hears nothing, whoever speaks."""
+        asked = asyncio.ensure_future(self._answers())
+        try:
+            for _ in range(round(PROBE_SECONDS / TICK_SECONDS)):
+                await asyncio.wait([asked], timeout=TICK_SECONDS)
+                if asked.done():
+                    return asked.result()
+            return False
+        finally:
+            asked.cancel()
 
     def _let_go(self, wait: Wait) -> None:
         self._waiting.discard(wait)

@@ -20,7 +20,7 @@ from weir.context_lake.app import create_app
 from weir.context_lake.notifications import polling
 from weir_shared.db.pool import open_database
 
-FAULT_SECONDS = size(2, 30)
+FAULT_SECONDS = size(1, 30)
 QUERY_SECONDS = 2
 # A second until a query that does not end by itself is ended, and the machine's slack.
 MOST_SECONDS = QUERY_SECONDS + 3

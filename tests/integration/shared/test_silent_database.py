@@ -4,6 +4,7 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -108,6 +109,36 @@ async def test_connections_that_may_have_died_in_a_silence_are_not_used_again(
             except DatabaseUnavailable:
                 await asyncio.sleep(0.05)
     assert before != after
+
+
+async def test_a_connection_that_ends_while_it_is_given_back_fails_nobody(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = await open_database(dsn, size=1)
+    release = asyncpg.Pool.release
+
+    async def ending(pool: asyncpg.Pool, connection: Any, *, timeout: float) -> None:
+        asyncio.get_running_loop().call_soon(connection._con.terminate)
+        await release(pool, connection, timeout=timeout)
+
+    monkeypatch.setattr(asyncpg.Pool, "release", ending)
+    await database.ping()
+    monkeypatch.undo()
+    await asyncio.wait_for(database.ping(), 3)
+    await database.close()
+
+
+async def test_a_process_that_was_stopped_takes_nobody_for_silent(database: Database) -> None:
+    async def sleep() -> None:
+        async with database.any_tenant() as connection:
+            await connection.execute("select pg_sleep(2)")
+
+    async def stop() -> None:
+        # While the server is asked.
+        await asyncio.sleep(pulse.PATIENCE_SECONDS + 0.01)
+        time.sleep(SILENCE_SECONDS + 0.5)  # noqa: ASYNC251
+
+    await asyncio.gather(sleep(), stop())
 
 
 async def test_a_database_that_is_silent_can_be_left(dsn: str, line: FaultProxy) -> None:
