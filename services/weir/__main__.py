@@ -234,7 +234,9 @@ def _serve(
     configure_logs(service, settings.log_level)
     url = {"context-lake": settings.lake_url, "agent-engine": settings.engine_url}.get(service, "")
     host, port = address or address_of(url)
-    serve(create_app(settings), host=host, port=port)
+    # The gateway is the one that ends a caller who stalls; a room that waits for the gateway has a little more patience.
+    patience = settings.stalled_reader_seconds + (0 if service == "gateway" else 10)
+    serve(create_app(settings), host=host, port=port, stalled_reader_seconds=patience)
     return 0
 
 

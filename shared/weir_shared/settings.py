@@ -94,6 +94,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     sql_timeout_seconds: int = 180
     """The whole budget of one `POST /sql`: start of the runtime, queue, planning and execution."""
 
+    stalled_reader_seconds: int = 60
+    """A caller who takes less than 64 KiB in so many seconds, while more of an answer waits for them, is cut off."""
+
     vm_idle_seconds: int = 600
     """Idle time after which a runtime hibernates."""
 
@@ -244,6 +247,7 @@ def _check(settings: Settings) -> None:
     for name in (
         "requests_at_once",
         "sql_timeout_seconds",
+        "stalled_reader_seconds",
         "vm_idle_seconds",
         "confirm_timeout_seconds",
         "vm_memory_mib",

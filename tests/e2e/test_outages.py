@@ -17,13 +17,10 @@ from tests.fakes.model_server import say, serve_fake_models
 from tests.promises import Promise, size
 from tests.starting import started
 
-from weir_shared.db.pool import ACQUIRE_SECONDS, STATEMENT_SECONDS, UNDO_SECONDS
-
 OUTAGE_SECONDS = size(5, 30)
-# What a request may wait for a server that is silent: of Postgres a statement, its undoing, and a connection for
-# what it does after that.
-BUDGET_SECONDS = {"postgres": STATEMENT_SECONDS + UNDO_SECONDS + ACQUIRE_SECONDS, "redis": 0}
-SLACK_SECONDS = 5
+# No request hangs for longer. A silent Postgres is given up after 2 s; a request may meet it in two services, one after
+# the other: in the one that answers it, and in the gateway when that notes the outcome.
+MOST_SECONDS = 5
 BACK_SECONDS = 5
 PAUSE_SECONDS = 0.1
 
@@ -132,7 +129,7 @@ async def test_a_server_that_goes_away_is_told_of_and_comes_back(
         while time.monotonic() - began < OUTAGE_SECONDS and not running.done():
             asked = time.monotonic()
             readiness[(await stage.http.get("/api/v1/ready")).status_code] += 1
-            assert time.monotonic() - asked < SLACK_SECONDS
+            assert time.monotonic() - asked < MOST_SECONDS
             assert (await stage.http.get("/api/v1/live")).status_code == 200
             await asyncio.sleep(PAUSE_SECONDS)
     finally:
@@ -144,7 +141,7 @@ async def test_a_server_that_goes_away_is_told_of_and_comes_back(
     while not (await load.is_well() and (await stage.http.get("/api/v1/ready")).status_code == 200):
         await asyncio.sleep(PAUSE_SECONDS)
     back = time.monotonic() - mended
-    assert load.slowest < BUDGET_SECONDS[server] + SLACK_SECONDS
+    assert load.slowest < MOST_SECONDS
     assert back < BACK_SECONDS
     if server == "postgres":
         assert set(readiness) == {503}
@@ -153,7 +150,7 @@ async def test_a_server_that_goes_away_is_told_of_and_comes_back(
         assert set(during) <= {"200", "201", "stream"}
     promise.held(
         f"{server} {line} for {OUTAGE_SECONDS} s: answers {during}, /ready {dict(readiness)}, "
-        f"slowest {load.slowest:.1f} s (at most {BUDGET_SECONDS[server] + SLACK_SECONDS} s), all well {back:.1f} s after, no restart"
+        f"slowest {load.slowest:.1f} s (at most {MOST_SECONDS} s), all well {back:.1f} s after, no restart"
     )
 
 

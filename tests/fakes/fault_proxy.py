@@ -122,6 +122,8 @@ class FaultProxy:
 
 
 def _end(writer: asyncio.StreamWriter, *, abrupt: bool) -> None:
+    if writer.transport.is_closing():
+        return
     if abrupt:
         held = writer.get_extra_info("socket")
         held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABRUPT)

@@ -12,10 +12,11 @@ from msgspec import Struct
 
 from weir.context_lake.tables.lake_vms import Vm
 from weir_shared.sealing import Vault
+from weir_shared.web.read_ahead import LITTLE_BYTES, ReadAhead
 
 BASE = "http://runtime"
 # Large, because the answer passes in the pieces that are read.
-READ_BUFFER_BYTES = 2 * 1024 * 1024
+READ_BUFFER_BYTES = 1024 * 1024
 MAX_REFUSAL_BYTES = 256 * 1024
 KEPT = 1024
 KEEPALIVE_SECONDS = 60
@@ -48,8 +49,9 @@ class RuntimeAddress(Struct, frozen=True, kw_only=True):
 class RuntimeClient:
     """One runtime's client; it closes when it is retired and its last answer has been read."""
 
-    def __init__(self, address: RuntimeAddress) -> None:
+    def __init__(self, address: RuntimeAddress, ahead: ReadAhead) -> None:
         self.epoch = address.epoch
+        self._ahead = ahead
         self._users = 0
         self._is_retired = False
         self._session = aiohttp.ClientSession(
@@ -60,7 +62,6 @@ class RuntimeClient:
             skip_auto_headers={"User-Agent", "Accept", "Accept-Encoding"},
             timeout=aiohttp.ClientTimeout(total=None),
             auto_decompress=False,
-            read_bufsize=READ_BUFFER_BYTES,
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
         )
@@ -76,12 +77,14 @@ class RuntimeClient:
         headers = {"x-weir-deadline-ms": str(max(1, round(seconds * 1000)))} if seconds is not None else None
         self._users += 1
         try:
-            response = await self._begin(method, path, body, headers)
-            try:
-                yield response
-            finally:
-                # A whole answer has given its connection back by itself; any other one is cut.
-                response.close()
+            with self._ahead.begin() as is_ample:
+                read_ahead = READ_BUFFER_BYTES if is_ample else LITTLE_BYTES
+                response = await self._begin(method, path, body, headers, read_ahead)
+                try:
+                    yield response
+                finally:
+                    # A whole answer has given its connection back by itself; any other one is cut.
+                    response.close()
         finally:
             self._users -= 1
             if self._is_retired and self._users == 0:
@@ -102,10 +105,12 @@ class RuntimeClient:
             await self._session.close()
 
     async def _begin(
-        self, method: str, path: str, body: bytes | None, headers: dict[str, str] | None
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str] | None, read_ahead: int
     ) -> aiohttp.ClientResponse:
         try:
-            response = await self._session.request(method, BASE + path, data=body, headers=headers)
+            response = await self._session.request(
+                method, BASE + path, data=body, headers=headers, read_bufsize=read_ahead
+            )
         except (aiohttp.ClientError, OSError) as fault:
             raise RuntimeGone(type(fault).__name__) from None
         if response.status != 200:
@@ -118,6 +123,7 @@ class Runtimes:
 
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
+        self._ahead = ReadAhead()
         self._clients: OrderedDict[str, RuntimeClient] = OrderedDict()
 
     async def client_of(self, vm: Vm) -> RuntimeClient:
@@ -136,7 +142,7 @@ class Runtimes:
         known = self._clients.get(address.tenant_id)
         if known is not None and known.epoch >= address.epoch:
             return known
-        client = self._clients[address.tenant_id] = RuntimeClient(address)
+        client = self._clients[address.tenant_id] = RuntimeClient(address, self._ahead)
         self._clients.move_to_end(address.tenant_id)
         if known is not None:
             await known.retire()

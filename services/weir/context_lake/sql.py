@@ -20,6 +20,7 @@ from weir.context_lake.vms.waking import Vms
 from weir_shared.auth.principal import Principal
 from weir_shared.db.pool import DatabaseUnavailable
 from weir_shared.errors import DeadlineExceeded, FieldError, ValidationFailed, WeirError
+from weir_shared.web.read_ahead import pieces_of
 
 DEFAULT_ROWS = 10_000
 MAX_ROWS = 1_000_000
@@ -234,7 +235,7 @@ class Answer:
         """
         try:
             async with asyncio.timeout_at(self._run.deadline):
-                async for chunk in self._response.content.iter_any():
+                async for chunk in pieces_of(self._response):
                     measures.SQL_BYTES.inc(len(chunk))
                     await write(chunk)
         except TimeoutError:

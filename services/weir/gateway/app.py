@@ -17,7 +17,8 @@ from weir.gateway.credentials import CredentialDesk, read_credential
 from weir.gateway.doorkeeper import Doorkeeper
 from weir.gateway.health import Health
 from weir.gateway.openapi import MergedDocument
-from weir.gateway.relay import Relay, Room, open_relay_session, plan_rooms, with_headers
+from weir.gateway.relay import Relay, Room, plan_rooms, with_headers
+from weir.gateway.room_sessions import open_room_sessions
 from weir.gateway.routes.audit import AUDIT, audit_log
 from weir.gateway.routes.limits import rate_limits
 from weir.gateway.routes.operations import operations
@@ -153,7 +154,8 @@ def _opened(settings: Settings) -> Any:
             stack.push_async_callback(state.database.close)
             doorbell = await open_doorbell(settings.redis_url)
             stack.push_async_callback(doorbell.close)
-            session = await stack.enter_async_context(open_relay_session())
+            sessions = await stack.enter_async_context(open_room_sessions())
+            session = sessions.ample
             tickets = TicketOffice(load_or_create_key_pair(settings.keys_dir, TICKET_KEY))
             state.keys, state.session_seconds = _session_keys(settings), settings.session_seconds
             state.credentials = CredentialDesk(state.database, doorbell, _verifying_key(settings))
@@ -163,7 +165,7 @@ def _opened(settings: Settings) -> Any:
             state.admission.start()
             stack.push_async_callback(state.admission.stop)
             state.trail = Trail(state.database)
-            state.relay = Relay(session, state.credentials, state.admission, state.trail, tickets)
+            state.relay = Relay(sessions, state.credentials, state.admission, state.trail, tickets)
             state.health = Health(
                 database=state.database,
                 dsn=settings.database_url,

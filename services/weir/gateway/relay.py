@@ -17,6 +17,7 @@ from yarl import URL
 from weir.gateway.admission import Admission
 from weir.gateway.audit import Noted, Trail
 from weir.gateway.credentials import CREDENTIAL_HEADERS, CredentialDesk, MissingCredential, read_credential
+from weir.gateway.room_sessions import RoomSessions
 from weir_shared.auth.principal import ANONYMOUS, Principal
 from weir_shared.auth.tickets import HEADER, Audience, TicketOffice
 from weir_shared.errors import (
@@ -35,6 +36,7 @@ from weir_shared.web.errors import (
     render_lake_error,
     render_openai_error,
 )
+from weir_shared.web.read_ahead import pieces_of
 
 ASGIScope = dict[str, Any]
 Headers = list[tuple[bytes, bytes]]
@@ -45,7 +47,6 @@ MAX_BODY_BYTES = 1024 * 1024
 FORM_BYTES = 64 * 1024
 # A long body of which nothing comes for so long has lost its sender.
 UPLOAD_SILENCE_SECONDS = 60
-CONNECT_SECONDS = 5
 # Above a room's own budget, so that the room is the one that says what took too long.
 ROOM_SLACK_SECONDS = 10
 HOOK_SECONDS = 30
@@ -54,9 +55,7 @@ TURN_SECONDS = 3600
 # A stream that has been silent for this long has lost its sender: rooms send a comment every 15 s.
 STREAM_SILENCE_SECONDS = 60
 MOVE_SECONDS = 1
-READ_BUFFER_BYTES = 1024 * 1024
 QUEUED_CHUNKS = 4
-KEEPALIVE_SECONDS = 30
 
 # Hop-by-hop, ours, or said anew by the next server (RFC 9110 §7.6.1).
 _NOT_FORWARDED = CREDENTIAL_HEADERS | {
@@ -271,13 +270,13 @@ class Relay:
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
+        sessions: RoomSessions,
         credentials: CredentialDesk,
         admission: Admission,
         trail: Trail,
         tickets: TicketOffice,
     ) -> None:
-        self._session = session
+        self._sessions = sessions
         self._credentials = credentials
         self._admission = admission
         self._trail = trail
@@ -349,24 +348,25 @@ class Relay:
         self, room: Room, path: str, scope: ASGIScope, principal: Principal, body: Body, send: Any
     ) -> None:
         try:
-            async with (
-                asyncio.timeout(room.answer_seconds) as limit,
-                self._session.request(
-                    scope["method"],
-                    _target(room, path, scope),
-                    headers=_forwarded(scope["headers"], self._tickets.issue(principal, room.audience)),
-                    data=body.content(limit, room.answer_seconds),
-                    allow_redirects=False,
-                ) as response,
-            ):
-                await send(
-                    {
-                        "type": "http.response.start",
-                        "status": response.status,
-                        "headers": _returned(response.raw_headers),
-                    }
-                )
-                await _stream_back(response, limit, send)
+            with self._sessions.for_answer(room.audience) as session:
+                async with (
+                    asyncio.timeout(room.answer_seconds) as limit,
+                    session.request(
+                        scope["method"],
+                        _target(room, path, scope),
+                        headers=_forwarded(scope["headers"], self._tickets.issue(principal, room.audience)),
+                        data=body.content(limit, room.answer_seconds),
+                        allow_redirects=False,
+                    ) as response,
+                ):
+                    await send(
+                        {
+                            "type": "http.response.start",
+                            "status": response.status,
+                            "headers": _returned(response.raw_headers),
+                        }
+                    )
+                    await _stream_back(response, limit, send)
         except TimeoutError:
             raise (UploadStalled() if body.is_arriving else RoomSilent()) from None
         except aiohttp.ClientError as fault:
@@ -404,7 +404,7 @@ def refuse_other_origins(headers: Headers) -> None:
 
 async def _stream_back(response: aiohttp.ClientResponse, limit: asyncio.Timeout, send: Any) -> None:
     silence = _Silence(limit) if response.content_type == "text/event-stream" else None
-    async for chunk in response.content.iter_any():
+    async for chunk in pieces_of(response) if silence is None else response.content.iter_any():
         await send({"type": "http.response.body", "body": chunk, "more_body": True})
         if silence is not None:
             silence.was_broken()
@@ -492,16 +492,3 @@ async def send_error(error: WeirError, render: Renderer, scope: ASGIScope, send:
     ]
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": content, "more_body": False})
-
-
-def open_relay_session() -> aiohttp.ClientSession:
-    """The client of the rooms: bytes pass as they are, time-outs are the relay's own."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
-        auto_decompress=False,
-        read_bufsize=READ_BUFFER_BYTES,
-        skip_auto_headers={"User-Agent", "Content-Type", "Accept", "Accept-Encoding"},
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,
-    )

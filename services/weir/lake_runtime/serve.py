@@ -25,12 +25,16 @@ _DRAIN_SECONDS = 4
 _BEAT_SECONDS = 1.0
 # Room for a few encoded slices: the next one is encoded while the reader takes these.
 _SEND_BUFFER_BYTES = 2 * 1024 * 1024
+# Of the connections after the first few: what the system holds of an answer, its reader gets at once and has to keep.
+_FEW = 2
+_SMALL_BUFFER_BYTES = 16 * 1024
 
 
 class _Connection(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         # An accepted unix socket does not inherit its listener's; the system may grant less.
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        held = _SEND_BUFFER_BYTES if len(self.connections) < _FEW else _SMALL_BUFFER_BYTES
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, held)
         transport.set_write_buffer_limits(high=_SEND_BUFFER_BYTES)
         super().connection_made(transport)
         self.transport = _WithHead(transport)  # type: ignore[assignment]

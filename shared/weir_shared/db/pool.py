@@ -6,16 +6,20 @@ besides. Work that crosses tenants by design runs as the owner of the tables, in
 
 import asyncio
 import re
+import socket
+import sys
 import time
 import weakref
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import asyncpg
 import msgspec
 from asyncpg import Record
 
+from weir_shared.db.pulse import Pulse, Wait
 from weir_shared.errors import Unavailable
 from weir_shared.ids import parse_uuid
 from weir_shared.telemetry.metrics import gauge, histogram
@@ -27,9 +31,13 @@ UniqueViolation = asyncpg.UniqueViolationError
 ForeignKeyViolation = asyncpg.ForeignKeyViolationError
 
 ACQUIRE_SECONDS = 5
+# Of a server that speaks; one that is silent is given up sooner (`pulse`).
 STATEMENT_SECONDS = 10
 # A server that is silent does not answer a rollback or a cancellation either: the connection is dropped instead.
 UNDO_SECONDS = 2
+# A connection whose other end has heard nothing of us, or we of it, for so long is dead.
+LINE_SECONDS = 4
+CLOSE_SECONDS = 2
 
 # The first byte of a jsonb value on the wire.
 JSONB_VERSION = b"\x01"
@@ -64,8 +72,10 @@ class DatabaseUnavailable(Unavailable):
 class Database:
     """A pool of connections, handed out one unit of work at a time."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: asyncpg.Pool, dsn: str) -> None:
         self._pool = pool
+        # Connections that were open during a silence may have died in it without a word.
+        self._pulse = Pulse(partial(_answers, dsn), pool.expire_connections)
 
     @asynccontextmanager
     async def tenant(
@@ -101,36 +111,53 @@ class Database:
             await connection.execute("select 1")
 
     async def close(self) -> None:
-        await self._pool.close()
+        self._pulse.close()
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
 
     @asynccontextmanager
     async def _unit(self, begin: str) -> AsyncGenerator[Connection, None]:
+        if self._pulse.is_silent:
+            raise DatabaseUnavailable
+        with self._pulse.watched() as wait:
+            connection = await self._acquire(wait)
+            try:
+                wait.give_up = connection.terminate
+                await connection.execute(begin)
+                try:
+                    yield connection
+                except BaseException:
+                    await _undo(connection)
+                    raise
+                await connection.execute("commit")
+                self._pulse.heard()
+            except _UNREACHABLE as fault:
+                if isinstance(fault, asyncpg.InternalClientError):
+                    connection.terminate()
+                raise DatabaseUnavailable from fault
+            finally:
+                wait.end()
+                await self._give_back(connection)
+
+    async def _acquire(self, wait: Wait) -> Connection:
         asked = time.perf_counter()
         try:
-            connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
-            WAIT_SECONDS.observe(time.perf_counter() - asked)
+            async with asyncio.timeout(ACQUIRE_SECONDS) as limit:
+                wait.give_up = partial(limit.reschedule, 0)
+                connection = await self._pool.acquire()
         except _UNREACHABLE:
             raise DatabaseUnavailable from None
-        try:
-            await connection.execute(begin)
-            try:
-                yield connection
-            except BaseException:
-                await _undo(connection)
-                raise
-            await connection.execute("commit")
-        except _UNREACHABLE as fault:
-            if isinstance(fault, asyncpg.InternalClientError):
-                connection.terminate()
-            raise DatabaseUnavailable from fault
-        finally:
-            await self._give_back(connection)
+        WAIT_SECONDS.observe(time.perf_counter() - asked)
+        return connection
 
     async def _give_back(self, connection: Connection) -> None:
         try:
             await self._pool.release(connection, timeout=UNDO_SECONDS)
-        except TimeoutError:
-            # The pool has dropped it and opens another.
+        except (TimeoutError, asyncpg.InternalClientError):
+            # The pool has dropped it and opens another; or it has ended in this moment, and is given back by that.
             return
 
 
@@ -188,12 +215,12 @@ async def open_database(dsn: str, *, size: int = 10, warm: int = 1) -> Database:
         dsn,
         min_size=warm,
         max_size=size,
-        init=_teach_types,
+        init=_prepare,
         reset=_no_reset,
         command_timeout=STATEMENT_SECONDS,
         server_settings={"application_name": "weir"},
     )
-    database = Database(pool)
+    database = Database(pool, dsn)
     _opened.add(database)
     return database
 
@@ -201,6 +228,38 @@ async def open_database(dsn: str, *, size: int = 10, warm: int = 1) -> Database:
 _opened: weakref.WeakSet[Database] = weakref.WeakSet()
 CONNECTIONS.labels("idle").set_function(lambda: sum(one.connections()[0] for one in _opened))
 CONNECTIONS.labels("busy").set_function(lambda: sum(one.connections()[1] for one in _opened))
+
+
+async def _answers(dsn: str) -> bool:
+    """Whether the server has a word for us, if only one of refusal; it may take as long as it is given."""
+    try:
+        connection = await asyncpg.connect(dsn, server_settings={"application_name": "weir-pulse"})
+        try:
+            await connection.execute("select 1")
+            await connection.close()
+        finally:
+            connection.terminate()
+    except asyncpg.PostgresError:
+        return True
+    except _UNREACHABLE:
+        return False
+    return True
+
+
+async def _prepare(connection: asyncpg.Connection) -> None:  # type: ignore[type-arg]
+    _mind_the_line(connection)
+    await _teach_types(connection)
+
+
+def _mind_the_line(connection: asyncpg.Connection) -> None:  # type: ignore[type-arg]
+    """Has the system end a connection whose line is dead: by itself it would send anew for a quarter of an hour."""
+    line = connection._transport.get_extra_info("socket")  # pyright: ignore[reportPrivateUsage]
+    if sys.platform != "linux" or line.family == socket.AF_UNIX:
+        return
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, LINE_SECONDS // 2)
+    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, LINE_SECONDS * 1000)
 
 
 async def _teach_types(connection: asyncpg.Connection) -> None:  # type: ignore[type-arg]
