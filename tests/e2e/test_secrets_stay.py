@@ -70,10 +70,10 @@ class Planted(Belongings):
         assert sent.status_code == 200, sent.text
         wire = {"pg_host": "127.0.0.1", "pg_port": "9", "pg_db": "d", "pg_user": "u", "pg_sslmode": "disable"}
         postgres = {"from": "postgres:public.orders", "params": wire | {"pg_pass": self.secret("postgres")}}
-        self._made(f"{LAKE}/datasets", {"name": f"{self.mark}_pg"} | postgres)
+        self.made(f"{LAKE}/datasets", {"name": f"{self.mark}_pg"} | postgres)
         web = {"file_format": "csv", "http_username": "u", "http_password": self.secret("http")}
         web_source = {"from": "http://127.0.0.1:9/a.csv", "params": web}
-        self._made(f"{LAKE}/datasets", {"name": f"{self.mark}_web"} | web_source)
+        self.made(f"{LAKE}/datasets", {"name": f"{self.mark}_web"} | web_source)
 
     def provoke(self) -> list[httpx.Response]:
         """Uses the secrets, fails with them, and sends them where they do not belong."""
