@@ -165,6 +165,7 @@ class Turn:
         self.prompt_estimate = 0
         self.is_cut_off = False
         self.is_over = False
+        self.is_gone = False
         self.is_listening = False
         self.feedback = ""
 
@@ -265,7 +266,8 @@ async def _equip(turn: Turn, studio: Studio) -> Equipment:
     access = await _access(turn, studio)
     bench = await _bench(turn, studio)
     tools = tools_of(turn.agent, bench)
-    toolbox = Toolbox(tools, turn.transcript, parallel=turn.agent.tool_execution == "parallel")
+    is_parallel = turn.agent.tool_execution == "parallel"
+    toolbox = Toolbox(tools, turn.transcript, partial(_keep_calls, turn, studio), parallel=is_parallel)
     offered = {tool.name for tool in toolbox.definitions}
     unavailable = [name for name in turn.agent.tools if name not in offered]
     unavailable += [f"those of the MCP server {one.server.name}" for one in bench.servers if not one.is_there]
@@ -515,11 +517,23 @@ async def _write_step(turn: Turn, studio: Studio) -> None:
     await asyncio.shield(_write_entries(turn, studio))
 
 
+async def _keep_calls(turn: Turn, studio: Studio) -> None:
+    """Before a tool runs. Raises TurnGone when the turn was deleted or given up meanwhile: it calls nothing more."""
+    await _write_step(turn, studio)
+    if turn.root.is_gone:
+        raise TurnGone
+
+
 async def _write_entries(turn: Turn, studio: Studio) -> None:
     assignment = turn.assignment
-    async with turn.transcript.writing, studio.database.tenant(turn.tenant_id) as connection:
-        entries = turn.transcript.take_unwritten()
-        await messages.add(connection, turn.tenant_id, assignment.session_id, assignment.turn_id, entries)
+    async with turn.transcript.writing:
+        if not turn.transcript.has_unwritten:
+            return
+        async with studio.database.tenant(turn.tenant_id) as connection:
+            entries = turn.transcript.take_unwritten()
+            turn.root.is_gone = not await messages.add(
+                connection, turn.tenant_id, assignment.session_id, assignment.turn_id, entries
+            )
 
 
 async def _end(turn: Turn, studio: Studio) -> None:
