@@ -50,7 +50,7 @@ class Belongings:
         self.secrets.add(where)
         return f"{self.canary}-{where}"
 
-    def _made(self, path: str, body: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    def made(self, path: str, body: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
         answer = self.admin.post(path, json=body, **more)
         assert answer.status_code == 201, f"{path}: {answer.status_code} {answer.text}"
         return answer.json()
@@ -65,22 +65,22 @@ class Belongings:
             "base_url": NOWHERE,
             "api_key": self.secret("model"),
         }
-        models = [self._made(f"{api}/models", model)]
+        models = [self.made(f"{api}/models", model)]
         embedder = model | {"name": f"{name}-e", "kind": "embedding", "embedding_dim": 8}
-        models.append(self._made(f"{api}/models", embedder))
-        agent = self._made(f"{api}/agents", {"name": name, "model": name, "system": content})
-        self._made(f"{api}/agents", {"name": f"{name}-2", "model": name, "system": content})
-        schema = self._made(f"{api}/schemas", {"name": name, "entry_agent_id": name, "chat_enabled": True})
+        models.append(self.made(f"{api}/models", embedder))
+        agent = self.made(f"{api}/agents", {"name": name, "model": name, "system": content})
+        self.made(f"{api}/agents", {"name": f"{name}-2", "model": name, "system": content})
+        schema = self.made(f"{api}/schemas", {"name": name, "entry_agent_id": name, "chat_enabled": True})
         ends = {"source": name, "target": f"{name}-2"}
-        relation = self._made(f"{api}/schemas/{name}/agent-relations", ends)
-        capability = self._made(f"{api}/agents/{name}/capabilities", {"type": "memory"})
-        session = self._made(f"{api}/sessions", {"title": content, "schema_id": schema["id"]})
-        task = self._made(f"{api}/tasks", {"title": content, "agent": name, "require_approval": True})
+        relation = self.made(f"{api}/schemas/{name}/agent-relations", ends)
+        capability = self.made(f"{api}/agents/{name}/capabilities", {"type": "memory"})
+        session = self.made(f"{api}/sessions", {"title": content, "schema_id": schema["id"]})
+        task = self.made(f"{api}/tasks", {"title": content, "agent": name, "require_approval": True})
         hook = {"type": "webhook", "title": content, "agent": name, "secret": self.secret("webhook")}
-        trigger = self._made(f"{api}/triggers", hook)
-        base = self._made(f"{api}/knowledge-bases", {"name": name, "embedding_model_id": f"{name}-e"})
+        trigger = self.made(f"{api}/triggers", hook)
+        base = self.made(f"{api}/knowledge-bases", {"name": name, "embedding_model_id": f"{name}-e"})
         text = {"file": (f"{self.mark}.md", content.encode())}
-        file = self._made(f"{api}/knowledge-bases/{name}/files", files=text)
+        file = self.made(f"{api}/knowledge-bases/{name}/files", files=text)
         linked = self.admin.post(f"{api}/knowledge-bases/{name}/agents/{name}")
         assert linked.status_code == 200, linked.text
         server = {
@@ -91,10 +91,10 @@ class Belongings:
             "auth_key_env": "KEY",
             "env_vars": {"KEY": self.secret("mcp")},
         }
-        server = self._made(f"{api}/mcp-servers", server)
+        server = self.made(f"{api}/mcp-servers", server)
         setting = self.admin.put(f"{api}/settings/{name}", json={"value": content})
         assert setting.status_code == 200, setting.text
-        token = self._made(f"{api}/auth/tokens", {"name": name, "scopes": ["chat"]})
+        token = self.made(f"{api}/auth/tokens", {"name": name, "scopes": ["chat"]})
         self.token = token["token"]
         self.places |= {
             "/api/v1/auth/tokens/{token_id}": [token["id"]],
@@ -110,6 +110,7 @@ class Belongings:
             "/api/v1/mcp-servers/{name}": [name, server["id"]],
             "/api/v1/resilience/circuit-breakers/{name}": [name],
             "/v1/models/{name}": [name],
+            "embedder": [f"{name}-e", str(models[1]["id"])],
             "capability_id": [capability["id"]],
             "relation_id": [relation["id"]],
             "file_id": [file["id"]],
@@ -120,7 +121,7 @@ class Belongings:
     def _lake(self) -> None:
         name = self.mark
         form = {"file": (f"{name}.csv", f"a\n{self.content}\n".encode())}
-        self._made(f"{LAKE}/imports", files=form, data={"name": name})
+        self.made(f"{LAKE}/imports", files=form, data={"name": name})
         bucket = {
             "name": f"{name}_s3",
             "from": "s3://bucket/a.parquet",
@@ -130,8 +131,8 @@ class Belongings:
                 "s3_secret": self.secret("s3-secret"),
             },
         }
-        self._made(f"{LAKE}/datasets", bucket)
-        self._made(f"{LAKE}/views", {"name": f"{name}_v", "sql": f"select * from {name}"})
+        self.made(f"{LAKE}/datasets", bucket)
+        self.made(f"{LAKE}/views", {"name": f"{name}_v", "sql": f"select * from {name}"})
         hook = self.admin.get(f"{LAKE}/webhook").json()
         self.lake_hook = hook["token"]
         self.places |= {

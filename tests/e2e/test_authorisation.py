@@ -10,7 +10,22 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.e2e.tenants import Belongings, operations, session_of
+from tests.e2e.references import (
+    AGENT,
+    ALWAYS_REFUSED,
+    EMBEDDER,
+    KINDS,
+    MODEL,
+    Reference,
+    around,
+    changes_most,
+    fresh,
+    of_nobody,
+    own_value,
+    owned_values,
+    references,
+)
+from tests.e2e.tenants import LAKE, NOWHERE, Belongings, operations, session_of
 from tests.promises import Promise
 from tests.starting import StartedPlatform, started
 
@@ -42,6 +57,7 @@ BODIES: dict[str, Any] = {
     "WantedDataset": {"from": "s3://bucket/a.parquet"},
     "WantedView": {"sql": "select 1"},
 }
+TEMPLATE = "generic-hello-world"
 # What the platform itself finds out about a file or a dataset meanwhile.
 MOVING = re.compile(r'"(?:status|status_message|updated_at|error)": ?(?:"[^"]*"|null)')
 
@@ -151,4 +167,136 @@ def test_every_route_opens_to_its_scope_and_no_tenant_reaches_anothers_things(
         f"{routes} routes x 2 tenants x {len(SCOPES)} scopes (none included): {cells.total()} cells, "
         f"{foreign['stranger']} of them a stranger with the scope at another's thing (404), 0 leaks, "
         f"{len(before)} readings of the owner unchanged"
+    )
+
+
+class Namer:
+    """A tenant with every scope, which names in its bodies what is its own, nobody's or another's."""
+
+    def __init__(self, caller: httpx.Client) -> None:
+        self.caller, self.own = caller, Belongings(caller)
+        give_more(self.own)
+
+    def ask(self, reference: Reference, value: str) -> httpx.Response:
+        body = around(reference, self.own) | {reference.field: reference.holding(value)}
+        path = (self.own.paths(reference.path) or [reference.path.replace("{name}", TEMPLATE)])[-1]
+        if reference.field == "datasets" and "{trigger_id}" in reference.path:
+            path = reference.path.replace("{trigger_id}", self.own.places["dataset_trigger"][0])
+        answer = self.caller.request(reference.method, path, json=body)
+        if reference.field == "name" and path.startswith("/api/v1/") and reference.method != "post":
+            # A knowledge base or an MCP server took the name; those after it look for the old one.
+            back = {"name": self.own.name} | ({"type": "sse", "url": NOWHERE} if "mcp" in path else {})
+            self.caller.put(path, json=back)
+        return answer
+
+    def bring(self, document: dict[str, Any], name: str) -> httpx.Response:
+        content = json.dumps(document).replace('"it"', json.dumps(name))
+        headers = {"Content-Type": "application/json"}
+        return self.caller.post("/api/v1/config/import", content=content, headers=headers)
+
+
+def give_more(owned: Belongings) -> None:
+    """What only this proof names."""
+    name, admin = owned.name, owned.admin
+    document = {"tools": {f"{name}-tool": {"type": "http", "url": NOWHERE}}}
+    assert admin.post("/api/v1/config/import", json=document).status_code == 200
+    owned.made("/api/v1/agents", {"name": f"{name}-3", "model": name})
+    trigger = {"type": "dataset_refreshed", "title": owned.content, "agent": name}
+    task = {"title": owned.content, "agent": name, "require_approval": True}
+    owned.made(f"{LAKE}/datasets", {"name": f"{owned.mark}_t", "from": "s3://bucket/t.parquet"})
+    owned.made(f"{LAKE}/views", {"name": f"{owned.mark}_w", "sql": "select 1 as a"})
+    [hook] = admin.get("/api/v1/triggers").json()
+    owned.places |= {
+        "capability_id": [owned.made(f"/api/v1/agents/{name}/capabilities", {"type": "knowledge"})["id"]],
+        "another_schema": [owned.made("/api/v1/schemas", {"name": f"{name}-2"})["name"]],
+        "removedDatasets": [f"{owned.mark}_t"],
+        "removedViews": [f"{owned.mark}_w"],
+        "another_session": [owned.made("/api/v1/sessions", {"title": owned.content})["id"]],
+        "another_task": [owned.made("/api/v1/tasks", task)["id"]],
+        "dataset_trigger": [owned.made("/api/v1/triggers", trigger)["id"]],
+        "tool": [f"{name}-tool"],
+        "webhook_path": [hook["webhook_path"]],
+        "origin": [admin.get(f"{LAKE}/datasets/{owned.mark}").json()["from"]],
+    }
+
+
+def with_field(document: dict[str, Any], body: str, field: str) -> dict[str, Any]:
+    """A later document, in which a body has one field more."""
+    later = json.loads(json.dumps(document))
+    later["components"]["schemas"][body]["properties"][field] = {"type": "string"}
+    return later
+
+
+def documents(own: Belongings) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Configurations of the caller's that name a thing each: how it is named, and the document."""
+    for field, kind in (
+        ("model", MODEL),
+        ("can_spawn", AGENT),
+        ("mcp_servers", KINDS["mcp_servers"]),
+        ("knowledge_base_ids", KINDS["knowledge_base_ids"]),
+        ("tools", "tool"),
+    ):
+        agent = {"name": f"{own.name}-3", field: "it" if field == "model" else ["it"]}
+        yield kind, {"agents": [agent]}
+    yield EMBEDDER, {"knowledge_bases": [{"name": fresh(), "embedding_model_id": "it"}]}
+    yield AGENT, {"schemas": [{"name": fresh(), "entry_agent": "it"}]}
+    yield AGENT, {"schemas": [{"name": own.name, "relations": [{"source": own.name, "target": "it"}]}]}
+
+
+def told(answer: httpx.Response, value: str) -> str:
+    """A refusal without what differs each time: what was asked for, the request's own id and names, and hints."""
+    text = re.sub(r'"requestId": ?"[^"]*"', "", answer.text.replace(value, "it"))
+    return re.sub(r'; (?:did you mean|the tools are) [^"]*|\bn[0-9a-f]{12}\b', "", text)
+
+
+@pytest.mark.promise("P10")
+def test_what_a_body_names_of_another_tenant_is_answered_as_what_does_not_exist(
+    platform: StartedPlatform, promise: Promise
+) -> None:
+    document = httpx.get(f"{platform.url}/schema/openapi.json", timeout=30).json()
+    fields, unknown = references(document)
+    assert unknown == [], "does it name another thing? tests/e2e/references.py has to know"
+    assert references(with_field(document, "NewTask", "reviewer_id"))[1] == [
+        "post /api/v1/tasks: reviewer_id"
+    ]
+    admin, caller = (platform.client(**session_of(platform, str(uuid.uuid4()))) for _ in range(2))
+    owned, namer = Belongings(admin), Namer(caller)
+    give_more(owned)
+    before = seen_by(admin, owned, document)
+    faults, outcomes = list[str](), Counter[str]()
+    for kind, configuration in documents(namer.own):
+        for value in owned.places[kind]:
+            nothing = of_nobody(value, owned)
+            theirs, nobodys = (namer.bring(configuration, name) for name in (value, nothing))
+            outcomes["refused" if theirs.is_error else "made"] += 1
+            if theirs.status_code != nobodys.status_code or told(theirs, value) != told(nobodys, nothing):
+                faults.append(
+                    f"imported {kind} {value}: {theirs.text[:200]}, and of nobody's: {nobodys.text[:200]}"
+                )
+    for reference in sorted(fields, key=changes_most):
+        for value in owned_values(reference, owned):
+            nothing = of_nobody(value, owned)
+            theirs, nobodys = namer.ask(reference, value), namer.ask(reference, nothing)
+            outcomes["refused" if theirs.is_error else "made"] += 1
+            fault = theirs.status_code != nobodys.status_code or theirs.status_code >= 500
+            fault |= theirs.is_error and told(theirs, value) != told(nobodys, nothing)
+            fault |= theirs.is_error and owned.mark in theirs.text.replace(value, "")
+            if fault or owned.content in theirs.text:
+                faults.append(
+                    f"{reference} {value}: {theirs.text[:200]}, and of nobody's: {nobodys.text[:200]}"
+                )
+        # Its own is taken in the same place: what differs is whose it is.
+        mine = namer.ask(reference, own_value(reference, namer.own))
+        allowed = mine.is_success or mine.status_code != theirs.status_code
+        if not allowed and (reference.body, reference.field) not in ALWAYS_REFUSED:
+            faults.append(f"{reference}, its own: {mine.status_code} {mine.text[:200]}")
+    assert not faults, "\n".join(faults)
+    assert seen_by(admin, owned, document) == before
+    for path in ("/api/v1/agents", "/api/v1/schemas", "/api/v1/tasks", "/api/v1/sessions", f"{LAKE}/config"):
+        assert owned.content not in caller.get(path).text
+    assert len(fields) > 80
+    promise.held(
+        f"{len(fields)} fields of bodies that name another thing, {outcomes.total()} times another tenant's:"
+        f" {outcomes['refused']} refused as what nobody has, {outcomes['made']} made the caller's own,"
+        f" 0 leaks, {len(before)} readings of the owner unchanged"
     )

@@ -9,7 +9,9 @@ import httpx
 import psutil
 import pytest
 import yaml
+from tests.e2e.streams import streams_of
 from tests.e2e.tenants import LAKE, NOWHERE, Belongings, operations, session_of
+from tests.fakes.model_server import serve_fake_models
 from tests.promises import Promise
 from tests.starting import StartedPlatform
 
@@ -70,10 +72,10 @@ class Planted(Belongings):
         assert sent.status_code == 200, sent.text
         wire = {"pg_host": "127.0.0.1", "pg_port": "9", "pg_db": "d", "pg_user": "u", "pg_sslmode": "disable"}
         postgres = {"from": "postgres:public.orders", "params": wire | {"pg_pass": self.secret("postgres")}}
-        self._made(f"{LAKE}/datasets", {"name": f"{self.mark}_pg"} | postgres)
+        self.made(f"{LAKE}/datasets", {"name": f"{self.mark}_pg"} | postgres)
         web = {"file_format": "csv", "http_username": "u", "http_password": self.secret("http")}
         web_source = {"from": "http://127.0.0.1:9/a.csv", "params": web}
-        self._made(f"{LAKE}/datasets", {"name": f"{self.mark}_web"} | web_source)
+        self.made(f"{LAKE}/datasets", {"name": f"{self.mark}_web"} | web_source)
 
     def provoke(self) -> list[httpx.Response]:
         """Uses the secrets, fails with them, and sends them where they do not belong."""
@@ -171,6 +173,13 @@ async def test_a_secret_that_was_planted_is_found_nowhere(
             admin.get(f"{LAKE}/config", headers={"Accept": "application/yaml"}),
             admin.get("/api/v1/config/export"),
         ]
+        async with (
+            serve_fake_models() as models,
+            httpx.AsyncClient(base_url=platform.url, headers=admin.headers, timeout=60) as client,
+        ):
+            streams = await streams_of(
+                client, models, planted.secret("streaming"), ["shop", "stock", "basic"]
+            )
         tables = await rows_of_every_table(platform)
     assert len([answer for answer in answers if answer.status_code == 200]) > 60
     places = {
@@ -178,6 +187,10 @@ async def test_a_secret_that_was_planted_is_found_nowhere(
         for n, answer in enumerate(answers)
     }
     places |= {f"table {name}": "\n".join(rows).encode() for name, rows in tables.items()}
+    # The turns were told, and so was how the calls of their tools went.
+    assert [name for name, told in streams.items() if b"Called." not in told] == []
+    assert [name for name, told in streams.items() if b"shop" not in told] == ["stream of a completion"]
+    places |= streams
     kept, processes = files(platform), environments(platform)
     places |= kept | processes
     # The search sees what is there: what is no secret is found in answers, in the database and on the disk.
@@ -194,7 +207,7 @@ async def test_a_secret_that_was_planted_is_found_nowhere(
     assert len(tables) > 35
     assert len(processes) >= 6
     promise.held(
-        f"{len(planted.secrets)} secrets planted, searched as text, hex and Base64: {len(answers)} answers, "
+        f"{len(planted.secrets)} secrets planted, searched as text, hex and Base64: {len(answers)} answers, {len(streams)} streams of events, "
         f"{len(tables)} tables, {len(kept)} files, {len(processes)} processes' environments: 0 hits"
     )
 

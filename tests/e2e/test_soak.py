@@ -1,11 +1,11 @@
-"""A soak: half the load that a small machine bears, with leavers and with runtimes that start and stop; nothing grows."""
+"""A soak: half the load that a small machine bears, with leavers and with runtimes that start and stop; nothing grows, nor by a large answer."""
 
 import asyncio
 import os
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 
 import httpx
 import pytest
@@ -138,4 +138,40 @@ async def test_nothing_grows_however_long_it_runs(standing: Standing, promise: P
     promise.held(
         f"{seconds} s: {told}; the most that a service has grown: {most['memory']} MiB, {most['files']} files,"
         f" {most['threads']} threads; {now_pool - pool:+.0f} database connections; 0 streams or turns left"
+    )
+
+
+@pytest.mark.promise("P9")
+@pytest.mark.timeout(600)
+async def test_a_large_result_passes_the_gateway_and_the_desk_in_little_memory(
+    standing: Standing, promise: Promise
+) -> None:
+    rows, passing = size(2_000_000, 10_000_000), ("gateway", "context-lake")
+    sql = "select value, repeat('x', 200) as w from generate_series(1, {})"
+    most, received, lines = Counter[str](), 0, 0
+
+    def ask(http: httpx.AsyncClient, rows: int) -> AbstractAsyncContextManager[httpx.Response]:
+        body, headers = {"query": sql.format(rows)}, {"Accept": "application/x-ndjson"}
+        return http.stream("POST", f"{LAKE}/sql", json=body, headers=headers)
+
+    async with httpx.AsyncClient(
+        base_url=standing.platform.url, headers=standing.headers, timeout=300
+    ) as http:
+        # What one large answer leaves behind is kept by the allocators, and is there before.
+        async with ask(http, 20_000) as answer:
+            await answer.aread()
+        before, looked = standing.processes(), time.monotonic()
+        async with ask(http, rows) as answer:
+            assert answer.status_code == 200, await answer.aread()
+            async for piece in answer.aiter_raw():
+                received, lines = received + len(piece), lines + piece.count(b"\n")
+                if time.monotonic() - looked > 0.1:
+                    memory, looked = standing.processes(), time.monotonic()
+                    most |= Counter({name: memory[name] - before[name] for name in passing})
+    assert received > rows * 200
+    assert lines == rows
+    assert max(most.values()) <= 64 * MEBIBYTE, most
+    promise.held(
+        f"{rows} rows, {received // MEBIBYTE} MiB: the gateway grew by {most['gateway'] // MEBIBYTE} MiB,"
+        f" the desk by {most['context-lake'] // MEBIBYTE} MiB (at most 64)"
     )

@@ -74,7 +74,10 @@ class FakeModels:
         self._brains: dict[str, Brain] = {}
 
     def brain(self, *replies: Reply) -> Brain:
-        brain = Brain(f"fake-{len(self._brains)}", replies)
+        return self.add(Brain(f"fake-{len(self._brains)}", replies))
+
+    def add(self, brain: Brain) -> Brain:
+        """One that answers in its own way."""
         self._brains[brain.name] = brain
         return brain
 

@@ -143,6 +143,10 @@ class Transcript:
         """Held while entries are taken and written."""
         return self._pages.writing
 
+    @property
+    def has_unwritten(self) -> bool:
+        return bool(self._pages.unwritten)
+
     def take_unwritten(self) -> list[Entry]:
         entries, self._pages.unwritten = self._pages.unwritten, []
         return entries

@@ -106,6 +106,7 @@ class Turn:
         self.prompt_estimate = 0
         self.is_cut_off = False
         self.is_over = False
+        self.is_gone = False
         self.is_listening = False
         self.feedback = ""
 

@@ -10,6 +10,7 @@ from weir.agent_engine.metrics import (
     LLM_TURN_SECONDS,
     TURNS,
 )
+from weir.agent_engine.signals import TurnGone
 from weir.agent_engine.studio import Studio
 from weir.agent_engine.tables import messages, turns
 from weir.agent_engine.tables.turns import Ending
@@ -25,11 +26,23 @@ async def write_step(turn: Turn, studio: Studio) -> None:
     await asyncio.shield(_write_entries(turn, studio))
 
 
+async def keep_calls(turn: Turn, studio: Studio) -> None:
+    """Before a tool runs. Raises TurnGone when the turn was deleted or given up meanwhile: it calls nothing more."""
+    await write_step(turn, studio)
+    if turn.root.is_gone:
+        raise TurnGone
+
+
 async def _write_entries(turn: Turn, studio: Studio) -> None:
     assignment = turn.assignment
-    async with turn.transcript.writing, studio.database.tenant(turn.tenant_id) as connection:
-        entries = turn.transcript.take_unwritten()
-        await messages.add(connection, turn.tenant_id, assignment.session_id, assignment.turn_id, entries)
+    async with turn.transcript.writing:
+        if not turn.transcript.has_unwritten:
+            return
+        async with studio.database.tenant(turn.tenant_id) as connection:
+            entries = turn.transcript.take_unwritten()
+            turn.root.is_gone = not await messages.add(
+                connection, turn.tenant_id, assignment.session_id, assignment.turn_id, entries
+            )
 
 
 async def end(turn: Turn, studio: Studio) -> None:

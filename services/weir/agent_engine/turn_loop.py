@@ -30,7 +30,7 @@ from weir.agent_engine.tools.mcp import server_tools
 from weir.agent_engine.tools.toolbox import Toolbox
 from weir.agent_engine.turn import Assignment, Equipment, Fault, Turn
 from weir.agent_engine.turn_asking import ask
-from weir.agent_engine.turn_keeping import end, write_step
+from weir.agent_engine.turn_keeping import end, keep_calls, write_step
 from weir_shared.errors import WeirError
 from weir_shared.sealing import SealError
 
@@ -87,7 +87,8 @@ async def _equip(turn: Turn, studio: Studio) -> Equipment:
     access = await _access(turn, studio)
     bench = await _bench(turn, studio)
     tools = tools_of(turn.agent, bench)
-    toolbox = Toolbox(tools, turn.transcript, parallel=turn.agent.tool_execution == "parallel")
+    is_parallel = turn.agent.tool_execution == "parallel"
+    toolbox = Toolbox(tools, turn.transcript, partial(keep_calls, turn, studio), parallel=is_parallel)
     offered = {tool.name for tool in toolbox.definitions}
     unavailable = [name for name in turn.agent.tools if name not in offered]
     unavailable += [f"those of the MCP server {one.server.name}" for one in bench.servers if not one.is_there]

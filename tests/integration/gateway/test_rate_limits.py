@@ -1,9 +1,13 @@
 """Limits: counted exactly, by everybody together, as the tenant's rules say at this moment."""
 
 import asyncio
+import os
+import re
+import sys
 import time
 import uuid
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import httpx
@@ -11,10 +15,9 @@ import pytest
 from tests.integration.gateway.conftest import Door
 from tests.integration.gateway.test_credentials import signed
 from tests.promises import Promise, size
-from tests.serving import served
+from tests.serving import free_port
 
 from weir.gateway import admission
-from weir.gateway.app import create_app
 from weir_shared.db.pool import Database
 from weir_shared.queue.doorbell import Doorbell
 from weir_shared.rate_limits import CHANGES, rules_of, seconds_of
@@ -142,24 +145,89 @@ async def test_a_rule_holds_for_its_own_tenant(tenant: Tenant, door: Door, datab
     assert (await Tenant(door, database, doorbell).ask(X_Org_Id="a")).status_code == 200
 
 
+@asynccontextmanager
+async def gateways(door: Door, number: int) -> AsyncIterator[list[str]]:
+    """As many gateways before the same rooms, each a process of its own."""
+    settings, ports = door.settings, [free_port() for _ in range(number)]
+    environment = {
+        "PATH": os.environ.get("PATH", ""),
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "WEIR_DATA_DIR": str(settings.data_dir),
+        "WEIR_DATABASE_URL": settings.database_url,
+        "WEIR_REDIS_URL": settings.redis_url,
+        "WEIR_LAKE_URL": settings.lake_url,
+        "WEIR_ENGINE_URL": settings.engine_url,
+        "WEIR_WORKER_URL": settings.worker_url,
+    }
+    processes = [
+        await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "weir", "gateway"),
+            env=environment | {"WEIR_PORT": str(port)},
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        for port in ports
+    ]
+    try:
+        async with asyncio.timeout(60):
+            for process, port in zip(processes, ports, strict=True):
+                await _listens(process, port)
+        yield [f"http://127.0.0.1:{port}" for port in ports]
+    finally:
+        for process in processes:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+async def _listens(process: asyncio.subprocess.Process, port: int) -> None:
+    while True:
+        assert process.returncode is None, "a gateway has ended"
+        with suppress(OSError):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            return
+        await asyncio.sleep(0.05)
+
+
 @pytest.mark.promise("P16")
 async def test_the_count_is_exact_across_gateways_in_a_burst(
     tenant: Tenant, door: Door, promise: Promise
 ) -> None:
     limit = size(200, 2000)
     await tenant.limit(rule(tiers={"free": {"requests": limit}}))
-    async with AsyncExitStack() as stack:
-        more = [await stack.enter_async_context(served(create_app(door.settings))) for _ in range(3)]
-        urls = (door.url, *more)
-        answers = await asyncio.gather(
-            *(tenant.ask(url=urls[number % len(urls)], X_Org_Id="a") for number in range(2 * limit))
+    async with gateways(door, 4) as urls, AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=60)) for url in urls
+        ]
+        headers, left, answers = (
+            tenant.headers | {"X-Org-Id": "a"},
+            iter(range(2 * limit)),
+            list[httpx.Response](),
         )
+
+        async def ask(client: httpx.AsyncClient) -> None:
+            for _ in left:
+                answers.append(await client.get(PATH, headers=headers))
+
+        await asyncio.gather(*(ask(client) for client in clients for _ in range(8)))
+        uncounted = sum([await _uncounted(client) for client in clients])
     statuses = [answer.status_code for answer in answers]
-    assert (statuses.count(200), statuses.count(429)) == (limit, limit)
+    accepted = statuses.count(200)
+    # Whom nothing could count is let in; a machine on which Redis answers in time has nobody.
+    assert limit <= accepted <= limit + uncounted
+    assert accepted + statuses.count(429) == len(answers) == 2 * limit
     assert all(int(answer.headers["retry-after"]) > 0 for answer in answers if answer.status_code == 429)
     promise.held(
-        f"{2 * limit} requests of one key at once to {len(urls)} gateways: {limit} accepted, {limit} told when"
+        f"{2 * limit} requests of one key at once to {len(urls)} gateways, processes of their own: {accepted} accepted"
+        f" where {limit} are, {uncounted} of them uncounted because Redis was too slow, {2 * limit - accepted} told when"
     )
+
+
+async def _uncounted(client: httpx.AsyncClient) -> int:
+    told = (await client.get("/metrics")).text
+    [value] = re.findall(r"^weir_rate_limits_unavailable_total\S* (\S+)$", told, re.MULTILINE)
+    return int(float(value))
 
 
 async def test_a_change_of_the_rules_holds_at_once(tenant: Tenant) -> None:

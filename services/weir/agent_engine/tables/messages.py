@@ -40,9 +40,9 @@ class MessageRow(Struct, frozen=True, kw_only=True):
 
 async def add(
     connection: Connection, tenant_id: str, session_id: str, turn_id: str, entries: Sequence[Entry]
-) -> None:
-    """Writes the entries of a step; nothing when the turn was deleted or given up meanwhile."""
-    await connection.execute(
+) -> bool:
+    """Writes entries of a turn, at least one; false and nothing when the turn was deleted or given up meanwhile."""
+    done = await connection.execute(
         """
         insert into messages (
             tenant_id, session_id, turn_id, sequence, event_type, agent, call_id, payload, sub_agent_id,
@@ -59,6 +59,7 @@ async def add(
         turn_id,
         *columns(entries),
     )
+    return done != "INSERT 0 0"
 
 
 async def of_session(

@@ -1,7 +1,8 @@
-"""A tool that is recorded: its call is told before it runs, and its result or failure after."""
+"""A tool that is recorded: its call is told and kept before it runs, and its result or failure told after."""
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import structlog
@@ -28,9 +29,10 @@ class Recorder(Protocol):
 class Recorded:
     """Whatever goes wrong inside becomes ToolFailed, so that every call has its result."""
 
-    def __init__(self, tool: Tool, recorder: Recorder) -> None:
+    def __init__(self, tool: Tool, recorder: Recorder, keep: Callable[[], Awaitable[None]]) -> None:
         self._tool = tool
         self._recorder = recorder
+        self._keep = keep
 
     @property
     def definition(self) -> ToolDefinition:
@@ -40,10 +42,12 @@ class Recorded:
         self._recorder.called(call)
         started = time.perf_counter()
         try:
+            # Written down before it has an effect: a process that dies in the midst leaves no call unknown.
+            await self._keep()
             text, failure = await self._run(call), None
         except ToolFailed as signal:
             text, failure = signal.text, signal
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, WeirError):
             self._tell(call, UNDONE, started, has_error=True)
             raise
         self._tell(call, text, started, has_error=failure is not None)

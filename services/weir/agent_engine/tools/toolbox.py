@@ -1,7 +1,7 @@
 """The tools of one turn: what the model is offered, and what becomes of its calls."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from weir.agent_engine.models.base import ToolCall, ToolDefinition, ToolMessage
 from weir.agent_engine.signals import ToolFailed
@@ -18,9 +18,18 @@ CUT_OFF = (
 class Toolbox:
     """Runs the calls of a step; a call that cannot be run is answered with the reason."""
 
-    def __init__(self, tools: Sequence[Tool], recorder: Recorder, *, parallel: bool = False) -> None:
+    def __init__(
+        self,
+        tools: Sequence[Tool],
+        recorder: Recorder,
+        keep: Callable[[], Awaitable[None]],
+        *,
+        parallel: bool = False,
+    ) -> None:
+        """`keep` writes down the calls that the recorder was told of."""
         self._tools = {tool.definition.name: tool for tool in tools}
         self._recorder = recorder
+        self._keep = keep
         self._parallel = parallel
         self._results: dict[str, str] = {}
         self.definitions = [tool.definition for tool in self._tools.values()]
@@ -60,7 +69,7 @@ class Toolbox:
         call_id = tool.new_call_id() if isinstance(tool, Gated) else asked.call_id
         call = Call(call_id=call_id, tool=asked.name, arguments=arguments or {}, written=asked.arguments)
         try:
-            text = await Recorded(tool, self._recorder).run(call)
+            text = await Recorded(tool, self._recorder, self._keep).run(call)
         except ToolFailed as failure:
             text = failure.text
         self._results[asked.call_id] = text
