@@ -6,16 +6,18 @@ each. One that passes without having said so has proved nothing, and fails. `FUL
 
 import os
 from collections.abc import Generator
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
+
+T = TypeVar("T")
 
 FULL = os.environ.get("FULL") == "1"
 FIGURES = pytest.StashKey[list[str]]()
 _SAID = pytest.StashKey[list[str]]()
 
 
-def size(smoke: int, full: int) -> int:
+def size(smoke: T, full: T) -> T:
     """The size of a proof: for every run, or before a release."""
     return full if FULL else smoke
 
