@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 from msgspec import Struct
@@ -75,6 +76,8 @@ class Admission:
         self._doorbell = doorbell
         self._windows = Windows(doorbell.redis)
         self._rules: OrderedDict[str, tuple[float, list[Rule]]] = OrderedDict()
+        self._reading: dict[str, asyncio.Task[list[Rule]]] = {}
+        self._changes = 0
         self._following: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -144,11 +147,27 @@ class Admission:
         known = self._rules.get(tenant_id)
         if known is not None and known[0] > time.monotonic():
             return known[1]
+        reading = self._reading.get(tenant_id)
+        if reading is None:
+            # A burst reads them once.
+            reading = self._reading[tenant_id] = asyncio.create_task(self._renew(tenant_id))
+            reading.add_done_callback(partial(self._has_read, tenant_id))
         try:
-            rules = await self._read_rules(tenant_id)
+            return await asyncio.shield(reading)
         except DatabaseUnavailable:
             # What held until now goes on holding.
             return known[1] if known else []
+
+    def _has_read(self, tenant_id: str, reading: "asyncio.Task[list[Rule]]") -> None:
+        if self._reading.get(tenant_id) is reading:
+            del self._reading[tenant_id]
+
+    async def _renew(self, tenant_id: str) -> list[Rule]:
+        changes = self._changes
+        rules = await self._read_rules(tenant_id)
+        if changes != self._changes:
+            # They may be those from before the change: good for who has asked already, and for nobody else.
+            return rules
         self._rules[tenant_id] = (time.monotonic() + CACHE_SECONDS, rules)
         while len(self._rules) > CACHED:
             self._rules.popitem(last=False)
@@ -168,7 +187,9 @@ class Admission:
         while True:
             async with self._doorbell.awaiting(CHANGES) as changed:
                 await changed.wait()
+                self._changes += 1
                 self._rules.clear()
+                self._reading.clear()
 
 
 def _limits(tenant_id: str, rules: Sequence[Rule], headers: Headers) -> list[Limit]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from redis.asyncio import Redis
 from tests.integration.gateway.conftest import Door
 from tests.integration.gateway.test_credentials import signed
 from tests.promises import Promise, size
@@ -23,6 +24,8 @@ from weir_shared.queue.doorbell import Doorbell
 from weir_shared.rate_limits import CHANGES, rules_of, seconds_of
 
 PATH = "/v1/context-lake/datasets"
+# Of each gateway: below what one tenant may have worked on at once.
+AT_ONCE = 50
 USAGE = "/api/v1/rate-limits/usage"
 
 
@@ -210,7 +213,7 @@ async def test_the_count_is_exact_across_gateways_in_a_burst(
             for _ in left:
                 answers.append(await client.get(PATH, headers=headers))
 
-        await asyncio.gather(*(ask(client) for client in clients for _ in range(8)))
+        await asyncio.gather(*(ask(client) for client in clients for _ in range(AT_ONCE)))
         uncounted = sum([await _uncounted(client) for client in clients])
     statuses = [answer.status_code for answer in answers]
     accepted = statuses.count(200)
@@ -230,6 +233,14 @@ async def _uncounted(client: httpx.AsyncClient) -> int:
     return int(float(value))
 
 
+async def test_a_redis_that_has_forgotten_the_script_counts_on(tenant: Tenant, redis_url: str) -> None:
+    await tenant.limit(rule())
+    assert await tenant.statuses(2, X_Org_Id="a") == [200, 200]
+    async with Redis.from_url(redis_url) as redis:
+        await redis.script_flush()
+    assert await tenant.statuses(2, X_Org_Id="a") == [200, 429]
+
+
 async def test_a_change_of_the_rules_holds_at_once(tenant: Tenant) -> None:
     assert (await tenant.ask(X_Org_Id="a")).status_code == 200
     await tenant.limit(rule(tiers={"free": {"requests": 0}}))
@@ -241,8 +252,6 @@ async def test_a_change_of_the_rules_holds_at_once(tenant: Tenant) -> None:
 async def test_credentials_may_be_the_key_and_are_kept_nowhere(tenant: Tenant, redis_url: str) -> None:
     await tenant.limit(rule(key_header="Authorization"))
     assert await tenant.statuses(4) == [200, 200, 200, 429]
-    from redis.asyncio import Redis
-
     async with Redis.from_url(redis_url) as redis:
         keys = [key async for key in redis.scan_iter("weir:window:*")]
         told = [await redis.zrange(key, 0, -1) for key in keys]
