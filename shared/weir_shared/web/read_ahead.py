@@ -36,7 +36,8 @@ class ReadAhead:
 
 async def pieces_of(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     """An answer's body as it comes. Where little is read ahead, nothing more comes while a piece is handed on."""
-    if response.content.get_read_buffer_limits()[0] > LITTLE_BYTES:
+    # One without a body has no buffer, and of one that has come whole nothing more comes.
+    if response.content.is_eof() or response.content.get_read_buffer_limits()[0] > LITTLE_BYTES:
         async for piece in response.content.iter_any():
             yield piece
         return

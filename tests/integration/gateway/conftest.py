@@ -53,6 +53,9 @@ class StandInRoom:
             await self._endless(receive, send)
         elif path.endswith("/silent"):
             await asyncio.sleep(30)
+        elif path.endswith("/nothing"):
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
         elif path.endswith("/cut"):
             await send({"type": "http.response.start", "status": 200, "headers": []})
             await send({"type": "http.response.body", "body": b"half", "more_body": True})

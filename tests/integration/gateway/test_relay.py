@@ -167,6 +167,14 @@ async def test_a_body_that_is_no_json_is_400(door: Door, body: bytes) -> None:
     assert (refused.status_code, refused.json()["error"]) == (400, "invalid_request")
 
 
+async def test_an_answer_without_a_body_leaves_its_connection_whole(door: Door) -> None:
+    async with door.client(**await door.session()) as client:
+        answers = [await client.delete("/api/v1/agents/nothing") for _ in range(3)]
+        open_ones = client._transport._pool.connections  # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage]
+    assert [answer.status_code for answer in answers] == [204] * 3
+    assert len(open_ones) == 1
+
+
 async def test_health_tells_the_parts(door: Door) -> None:
     async with door.client() as client:
         health = (await client.get("/api/v1/health")).json()
