@@ -245,8 +245,10 @@ def documents(own: Belongings) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def told(answer: httpx.Response, value: str) -> str:
     """A refusal without what differs each time: what was asked for, the request's own id and names, and hints."""
-    text = re.sub(r'"requestId": ?"[^"]*"', "", answer.text.replace(value, "it"))
-    return re.sub(r'; (?:did you mean|the tools are) [^"]*|\bn[0-9a-f]{12}\b', "", text)
+    text = re.sub(r'"requestId": ?"[^"]*"', "", answer.text)
+    text = re.sub(r'; (?:did you mean|the tools are) [^"]*|\bn[0-9a-f]{12}\b', "", text)
+    # A whole word: the id of a model is a number of one digit.
+    return re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", "it", text)
 
 
 @pytest.mark.promise("P10")
