@@ -156,7 +156,10 @@ class Admission:
             return await asyncio.shield(reading)
         except DatabaseUnavailable:
             # What held until now goes on holding.
-            return known[1] if known else []
+            if known is None:
+                UNCOUNTED.inc()
+                return []
+            return known[1]
 
     def _has_read(self, tenant_id: str, reading: "asyncio.Task[list[Rule]]") -> None:
         if self._reading.get(tenant_id) is reading:
