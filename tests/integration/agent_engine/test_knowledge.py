@@ -20,6 +20,7 @@ from tests.integration.agent_engine.conftest import Caller, World
 from weir.agent_engine.knowledge import indexing, vectors
 from weir.agent_engine.models import asking
 from weir.agent_engine.studio import Studio
+from weir.agent_engine.tables import passage_search
 from weir_shared.db.pool import Database
 
 ANIMALS = b"# Animals\n\nA cat and a kitten are animals. The dog barks.\n"
@@ -289,6 +290,22 @@ async def test_the_index_of_words_leaves_out_other_bases(
         )
 
     assert [row["base_id"] for row in found] == [base["id"]]
+
+
+async def test_a_rare_word_weighs_more_than_a_frequent_one_however_often_it_is_said(
+    admin: Caller, embedder: FakeEmbedder, worker: Studio
+) -> None:
+    base = await make_base(admin, embedder)
+    for number in range(3):
+        await settled(admin, "handbook", f"{number}.txt", f"beetroot beetroot beetroot {number}".encode())
+    rare = await settled(admin, "handbook", "rare.txt", b"gooseberry and other things")
+
+    async with worker.database.tenant(admin.principal.tenant_id) as connection:
+        found = await passage_search.worded(connection, [base["id"]], ["beetroot", "gooseberry"], 4)
+        files = await connection.fetch("select id, file_id from knowledge_chunks")
+
+    assert len(found) == 4
+    assert {row["id"]: row["file_id"] for row in files}[found[0]] == rare["id"]
 
 
 async def test_the_same_file_again_is_the_one_there_is(
